@@ -1,0 +1,1 @@
+"""The only room with a clock: backends, load, monitor, workers."""

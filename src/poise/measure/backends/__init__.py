@@ -1,0 +1,1 @@
+"""One module per engine; each imports its engine late and nowhere else."""

@@ -1,0 +1,196 @@
+"""The study as data: what a study file may say, with every default (here and nowhere else), and what a cell is.
+
+CONTRACT §1 describes the fields. `plan/read.py` turns YAML, TOML and dicts into these structs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+SCHEMA = 1
+
+Format = Literal["auto", "chat", "raw"]
+Mode = Literal["generate", "choice", "perplexity"]
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A model and where each kind of engine finds it: `source` maps kind (hf, onnx, gguf, api, bundled) to a path or name."""
+
+    name: str
+    source: dict[str, str | dict[str, str]]
+    revision: str | None = None
+    adapter: str | None = None
+    weights: Literal["trained", "random"] = "trained"
+    format: Format = "auto"
+    system: str | None = None
+
+
+class Server(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A server that poise starts itself: by preset, or by a command (which needs --allow-code)."""
+
+    preset: str | None = None
+    args: list[str] = field(default_factory=list)
+    command: str | None = None
+    ready: str = "/health"
+
+
+class Price(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the deployment costs; read only when summarising, never part of a cell's id."""
+
+    per_hour_usd: float | None = None
+    input_per_mtok_usd: float | None = None
+    output_per_mtok_usd: float | None = None
+    cached_per_mtok_usd: float | None = None
+    date: str | None = None
+
+
+class Deployment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How and where a model runs."""
+
+    name: str
+    backend: str
+    device: str = "auto"
+    dtype: str = "auto"
+    quantization: str = "none"
+    options: dict[str, Any] = field(default_factory=dict)
+    base_url: str | None = None
+    preset: str | None = None
+    key_env: str | None = None
+    server: Server | None = None
+    optional: bool = False
+    price: Price | None = None
+    python: str | None = None
+
+
+class Generation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How to generate; `None` = the task's own value."""
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: list[str] | None = None
+    draws: int = 1
+    deadline_s: float = 120.0
+
+
+class TaskUse(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One use of a task in a study: which data, how many items, which mode."""
+
+    task: str
+    name: str
+    data: str | list[str] | None = None
+    limit: int | None = None
+    balance: str | None = None
+    mode: Mode = "generate"
+    shots: int | None = None
+    prompt: dict[str, str] = field(default_factory=dict)
+    extract: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+
+
+class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One load, of one kind. `value`: closed = requests in flight, batch = sequences, open = requests per second."""
+
+    kind: Literal["closed", "batch", "open"]
+    value: float
+    order: Literal["plan", "length"] = "plan"
+    arrivals: Literal["constant", "poisson", "gamma"] = "poisson"
+    burstiness: float = 1.0
+    requests: int | None = None
+    duration_s: float | None = None
+    max_in_flight: int = 1024
+
+    @property
+    def label(self) -> str:
+        number = f"{self.value:g}" + ("/s" if self.kind == "open" else "")
+        return f"{self.kind} {number}" + (f" {self.arrivals}" if self.kind == "open" else "")
+
+
+class Analysis(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How results are read; changing it never re-runs anything."""
+
+    tau: str | float = "auto"
+    """A profile (conversational, interactive, batch, miniature), seconds, or `auto`: each task's own profile."""
+    weight: float = 0.5
+    slo: dict[str, float] = field(default_factory=dict)
+    gates: list[str] = field(default_factory=list)
+
+
+class Override(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    when: dict[str, str]
+    generation: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    prompt: dict[str, str] = field(default_factory=dict)
+
+
+class Study(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Models x deployments x tasks x loads x repeats."""
+
+    name: str
+    models: list[Model]
+    deployments: list[Deployment]
+    tasks: list[TaskUse]
+    loads: list[Load] = field(default_factory=lambda: [Load("closed", 1)])
+    schema: int = SCHEMA
+    seed: int = 0
+    repeats: int = 1
+    warmup: int = 2
+    retries: int = 0
+    budget_usd: float | None = None
+    until: str | None = None
+    generation: dict[str, Any] = field(default_factory=dict)
+    include: list[dict[str, str]] = field(default_factory=list)
+    exclude: list[dict[str, str]] = field(default_factory=list)
+    overrides: list[Override] = field(default_factory=list)
+    analysis: Analysis = Analysis()
+    base_dir: str = "."
+    """Folder that relative paths start from; never stored in a run folder, never part of an id."""
+
+
+class CellTask(Struct, frozen=True, omit_defaults=True):
+    """A task as a cell uses it: all that re-scoring needs, so that the run folder is self-sufficient."""
+
+    name: str
+    task: str
+    version: int
+    mode: Mode
+    data_sha: str
+    target_sha: str
+    items_sha: str
+    extract: str
+    metrics: tuple[str, ...]
+    chance: float
+    n_ref: float
+    tau: str
+    shots: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    prompt: dict[str, str] = field(default_factory=dict)
+
+
+class Cell(Struct, frozen=True, omit_defaults=True):
+    """One model x deployment x task x load: what `cell.json` holds. `id` hashes what can change an answer or a time."""
+
+    id: str
+    model: Model
+    deployment: Deployment
+    task: CellTask
+    load: Load
+    generation: Generation
+    seed: int
+    planned: int
+    """Requests planned per repeat (items x draws)."""
+    source_kind: str
+    """Which of the model's sources this backend reads."""
+    source_sha: str = ""
+    """Digest or revision of the model's artefact."""
+    state: Literal["planned", "not_measurable", "skipped"] = "planned"
+    reason: str | None = None
+    repeat: int = 0
+
+    @property
+    def folder(self) -> str:
+        return f"{self.id}-r{self.repeat}"

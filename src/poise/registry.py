@@ -1,0 +1,102 @@
+"""Names to objects, lazily: built-in tables, entry points of installed packages, and `file.py:attr`.
+
+Nothing is imported until its name is asked for, so that `poise --help` and `import poise` stay light.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from poise.types import UsageError
+
+BACKENDS = {
+    "onnx": "poise.measure.backends.onnx:Onnx",
+    "transformers": "poise.measure.backends.transformers:Transformers",
+    "openai": "poise.measure.backends.openai:OpenAI",
+    "scripted": "poise.measure.backends.scripted:Scripted",
+}
+TASKS = {
+    "sst2": "poise.tasks.sst2:Sst2",
+    "deepmind-mathematics": "poise.tasks.deepmind_mathematics:DeepmindMathematics",
+    "synthetic": "poise.tasks.synthetic:Synthetic",
+    "mini-sentiment": "poise.tasks.mini:Sentiment",
+    "mini-arithmetic": "poise.tasks.mini:Arithmetic",
+    "mini-linear": "poise.tasks.mini:Linear",
+    "mini-translation": "poise.tasks.mini:Translation",
+    "mini-qa": "poise.tasks.mini:QuestionAnswering",
+    "mini-summary": "poise.tasks.mini:Summarization",
+}
+TASK_GROUPS = {"mini": ("mini-sentiment", "mini-arithmetic", "mini-linear", "mini-translation", "mini-qa")}
+METRICS = {
+    "accuracy": "poise.tasks.metrics:Accuracy",
+    "precision.macro": "poise.tasks.metrics:PrecisionMacro",
+    "recall.macro": "poise.tasks.metrics:RecallMacro",
+    "f1.macro": "poise.tasks.metrics:F1Macro",
+    "matthews": "poise.tasks.metrics:Matthews",
+    "exact_match": "poise.tasks.metrics:ExactMatch",
+    "f1": "poise.tasks.metrics:TokenF1",
+    "math_equal": "poise.tasks.metrics:MathEqual",
+    "chrf": "poise.tasks.metrics:Chrf",
+    "bleu": "poise.tasks.metrics:Bleu",
+    "rouge_l": "poise.tasks.metrics:RougeL",
+}
+REPORTERS = {
+    ".html": "poise.report.html:Html",
+    ".md": "poise.report.markdown:Markdown",
+    ".csv": "poise.report.tables:Csv",
+    ".json": "poise.report.tables:Json",
+    ".parquet": "poise.report.tables:Parquet",
+}
+_TABLES = {"backend": BACKENDS, "task": TASKS, "metric": METRICS, "reporter": REPORTERS}
+
+
+def names(kind: str) -> list[str]:
+    """All names of a kind, built in and from entry points (group `poise.<kind>s`), sorted."""
+    return sorted({*_TABLES[kind], *(e.name for e in entry_points(group=f"poise.{kind}s"))})
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` or, with nothing near, the list of what there is."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+
+
+def lookup(kind: str, name: str, allow_code: bool = False) -> Any:
+    """The object registered under `name`; UsageError with a suggestion where there is none.
+
+    `file.py:Attr` executes that file and therefore needs `allow_code` (CONTRACT §8).
+    """
+    if ".py:" in name:
+        if not allow_code:
+            raise UsageError(f"{kind} {name!r} would run code from that file; add --allow-code if you trust it")
+        return _from_file(kind, name)
+    target = _TABLES[kind].get(name)
+    if target is None:
+        for entry in entry_points(group=f"poise.{kind}s"):
+            if entry.name == name:
+                return entry.load()
+        raise UsageError(f"unknown {kind} {name!r}{did_you_mean(name, names(kind))}")
+    module, _, attr = target.partition(":")
+    return getattr(importlib.import_module(module), attr)
+
+
+def _from_file(kind: str, name: str) -> Any:
+    path, _, attr = name.rpartition(":")
+    if not Path(path).is_file():
+        raise UsageError(f"{kind} {name!r}: no file {path}")
+    spec = importlib.util.spec_from_file_location(f"poise_user_{Path(path).stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return getattr(module, attr)
+    except AttributeError:
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise UsageError(f"{path} has no {attr!r}{did_you_mean(attr, public)}") from None

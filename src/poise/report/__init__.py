@@ -1,0 +1,1 @@
+"""Faces of a summary: terminal, markdown, HTML, tables. Computes no statistic."""

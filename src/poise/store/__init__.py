@@ -1,0 +1,1 @@
+"""The run directory: raw, append-only, the only contract between measuring and understanding."""

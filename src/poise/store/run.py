@@ -1,0 +1,250 @@
+"""The run folder on disk: open, list cells, append records, read everything back.
+
+    <run>/manifest.json  environment.json
+          inputs/<items_sha>.requests.jsonl   what is asked (all a worker may see)
+          inputs/<items_sha>.targets.jsonl    what counts as right (Samples)
+          cells/<id>-r<repeat>/{cell.json, records.jsonl, segments.jsonl, resources.jsonl, server.log}
+          derived/                            rebuilt byte for byte from the rest
+
+JSONL files are append-only. A torn last line (the process was killed while writing) is dropped when reading and
+its request runs again; so does a static batch of which not all records reached the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from poise.plan.spec import Cell, Study
+from poise.types import FORMAT, PoiseError, Record, Request, ResourceSample, Sample, UsageError
+
+T = TypeVar("T")
+
+
+class Manifest(Struct, frozen=True, omit_defaults=True):
+    """What was asked for and with what; `study` is the resolved study, `source` its text as the user wrote it."""
+
+    format: int
+    poise: str
+    study: Study
+    source: str
+    argv: list[str]
+    versions: dict[str, str] = field(default_factory=dict)
+    git: str | None = None
+    started: str = ""
+    """Wall time, for people; never used as a latency."""
+
+
+class Segment(Struct, frozen=True, omit_defaults=True):
+    """One stretch of a cell's measuring by one worker process. Two lines of `segments.jsonl`: start and end."""
+
+    event: str
+    segment: int
+    t_ns: int
+    wall_ns: int
+    """Wall clock at `t_ns`: an anchor, not for latencies."""
+    load_s: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    tokenizer_sha: str | None = None
+    template_sha: str | None = None
+    cpu_s: float | None = None
+    """CPU seconds of the worker process at this line (engine and client in one where in process)."""
+    error: str | None = None
+
+
+class CellFolder:
+    """One `cells/<id>-r<repeat>` folder: its cell, and typed readers of its files."""
+
+    def __init__(self, run: Path, path: Path) -> None:
+        self.run, self.path = run, path
+        self.cell = _decode_file(path / "cell.json", Cell)
+
+    def records(self) -> Iterator[Record]:
+        """Every complete record in order of writing (all phases, all attempts), partial batches left out."""
+        records = iter_jsonl(self.path / "records.jsonl", Record)
+        pending: list[Record] = []
+        for record in records:
+            if record.batch is None:
+                pending.clear()
+                yield record
+                continue
+            if pending and pending[0].batch != record.batch:
+                pending.clear()
+            pending.append(record)
+            if len(pending) == record.batch.size:
+                yield from pending
+                pending.clear()
+
+    def segments(self) -> list[Segment]:
+        return list(iter_jsonl(self.path / "segments.jsonl", Segment))
+
+    def resources(self) -> list[ResourceSample]:
+        return list(iter_jsonl(self.path / "resources.jsonl", ResourceSample))
+
+    def requests(self) -> list[Request]:
+        """What this cell asks, in plan order."""
+        return list(iter_jsonl(self.run / "inputs" / f"{self.cell.task.items_sha}.requests.jsonl", Request))
+
+    def targets(self) -> dict[str, Sample]:
+        """The samples by id: fields, targets, choices, categories."""
+        path = self.run / "inputs" / f"{self.cell.task.items_sha}.targets.jsonl"
+        return {s.id: s for s in iter_jsonl(path, Sample)}
+
+
+class Run:
+    """A run folder, opened for reading."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        manifest = self.path / "manifest.json"
+        if not self.path.is_dir():
+            raise UsageError(f"no run folder {self.path}; `poise run` makes one")
+        if not manifest.is_file():
+            raise UsageError(f"{self.path} is not a run folder (it has no manifest.json)")
+        check_format(manifest)
+        self.manifest = _decode_file(manifest, Manifest)
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        path = self.path / "environment.json"
+        return dict(msgspec.json.decode(path.read_bytes())) if path.is_file() else {}
+
+    def cells(self) -> list[CellFolder]:
+        """All cell folders, in plan order (the order of the manifest's study), repeats together."""
+        folders = [
+            CellFolder(self.path, p) for p in sorted((self.path / "cells").glob("*-r*")) if (p / "cell.json").is_file()
+        ]
+        study = self.manifest.study
+        models = {m.name: i for i, m in enumerate(study.models)}
+        deployments = {d.name: i for i, d in enumerate(study.deployments)}
+        tasks = {t.name: i for i, t in enumerate(study.tasks)}
+        loads = {load.label: i for i, load in enumerate(study.loads)}
+
+        def place(folder: CellFolder) -> tuple[int, int, int, int, int]:
+            c = folder.cell
+            return (
+                models.get(c.model.name, 999),
+                deployments.get(c.deployment.name, 999),
+                tasks.get(c.task.name, 999),
+                loads.get(c.load.label, 999),
+                c.repeat,
+            )
+
+        return sorted(folders, key=place)
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a run folder for reading; UsageError where it is none, or of another format version."""
+    return Run(path)
+
+
+def check_format(manifest: Path) -> None:
+    """Refuse a folder of another format version before anything in it is believed."""
+    try:
+        version = dict(msgspec.json.decode(manifest.read_bytes())).get("format")
+    except (msgspec.DecodeError, ValueError, TypeError):
+        raise UsageError(f"{manifest} is not JSON; this is not a run folder, or it is damaged") from None
+    if version != FORMAT:
+        raise UsageError(
+            f"{manifest.parent} has run-folder format {version!r}, this poise reads format {FORMAT}; "
+            "read it with the poise version it was written by, or run into a new folder (-o)"
+        )
+
+
+def _decode_file(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}; the file is damaged or from another version") from None
+
+
+def iter_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
+    """Typed lines of a JSONL file; a torn last line (no newline) is dropped, a missing file is empty."""
+    if not path.is_file():
+        return
+    decode = msgspec.json.Decoder(kind).decode
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise UsageError(f"{path}, line {number}: {error}; the file is damaged") from None
+
+
+class Appender:
+    """Append structs as JSON lines, each `write` in one system call; drops a torn tail left by a kill."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._encode = msgspec.json.Encoder().encode
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._end = _complete_length(self._fd)
+        os.ftruncate(self._fd, self._end)
+        os.lseek(self._fd, self._end, os.SEEK_SET)
+
+    def write(self, items: Sequence[Struct]) -> None:
+        """Append all items or none; a full disk is a PoiseError and leaves the file whole."""
+        data = memoryview(b"".join(self._encode(item) + b"\n" for item in items))
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._fd, data[done:])
+        except OSError as error:
+            os.ftruncate(self._fd, self._end)
+            os.lseek(self._fd, self._end, os.SEEK_SET)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise PoiseError(
+                    f"the disk is full: {self.path} could not grow; what was recorded is kept, "
+                    "free some space and give the same command again"
+                ) from None
+            raise
+        self._end += done
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _complete_length(fd: int) -> int:
+    """Bytes up to and including the last newline."""
+    end = os.lseek(fd, 0, os.SEEK_END)
+    position = end
+    while position > 0:
+        start = max(0, position - 65536)
+        os.lseek(fd, start, os.SEEK_SET)
+        chunk = os.read(fd, position - start)
+        newline = chunk.rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        position = start
+    return 0
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file so that readers see the old one or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PoiseError(f"the disk is full: {path} could not be written; free some space and try again") from None
+        raise
+
+
+def encode_pretty(value: Any) -> bytes:
+    """Stable, indented JSON bytes (keys in struct order), newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"

@@ -1,0 +1,371 @@
+"""All observed and derived data as frozen structs, and the protocols of the extension points.
+
+Units stand in the names (`_s`, `_ns`, `_bytes`, `_w`, `_j`). Times are `perf_counter_ns` readings, which on one
+host are comparable between processes. Nothing here imports anything of poise: this lies under all rooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from msgspec import Struct, field
+
+FORMAT = 1
+"""Version of the run folder's format; folders of another version are refused."""
+
+
+class PoiseError(Exception):
+    """An expected failure with one clear sentence for the user; `exit_code` follows CONTRACT §6."""
+
+    exit_code = 3
+
+
+class UsageError(PoiseError):
+    """The user's input is wrong: what, where, what to do next. Exit code 2."""
+
+    exit_code = 2
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+class Sample(Struct, frozen=True, omit_defaults=True):
+    """One item of a task. `fields` feed the question, `target` is what counts as right (never seen by `measure`)."""
+
+    id: str
+    fields: dict[str, Any]
+    target: Any = None
+    choices: tuple[str, ...] | None = None
+    category: str | None = None
+    """Group for `by category` tables, as "name=value" or a bare value (then the name is `category`)."""
+    cluster: str | None = None
+    """Items with the same cluster are not independent (clustered standard errors)."""
+
+
+class Message(Struct, frozen=True):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Request(Struct, frozen=True, omit_defaults=True):
+    """One thing to ask: exactly what a worker needs, and no target."""
+
+    id: str
+    sample_id: str
+    kind: Literal["generate", "choice", "windows"]
+    asked_sha: str
+    prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
+    continuations: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    max_tokens: int = 0
+    min_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    deadline_s: float = 120.0
+    draw: int = 0
+    prompt_tokens: int | None = None
+    """Exact prompt length asked for; a backend with `exact_length` cuts or repeats the prompt's tokens to it."""
+
+
+# ---------------------------------------------------------------- what was observed
+
+
+class Timeline(Struct, frozen=True, omit_defaults=True):
+    """When what arrived. `sent_ns` is a clock reading; all else counts from it (chunk deltas: from the chunk before)."""
+
+    sent_ns: int
+    chunk_deltas_ns: list[int] = field(default_factory=list)
+    done_ns: int = 0
+    headers_ns: int | None = None
+    clock: Literal["client", "engine", "virtual"] = "client"
+
+
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """Why a request has no answer. `kind` is one lower-case word group: connect, reset, http, timeout, engine, parse…"""
+
+    kind: str
+    message: str
+    http_status: int | None = None
+
+
+class Batch(Struct, frozen=True):
+    """The static batch a record belongs to; `start_ns`/`end_ns` are clock readings around the whole batch."""
+
+    id: str
+    size: int
+    start_ns: int
+    end_ns: int
+
+
+Status = Literal["ok", "error", "timeout", "dropped", "skipped"]
+Phase = Literal["cold", "warmup", "measure"]
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    """What one request did, raw. One line of `records.jsonl`."""
+
+    request_id: str
+    sample_id: str
+    status: Status
+    phase: Phase = "measure"
+    draw: int = 0
+    part: int = 0
+    attempt: int = 1
+    segment: int = 0
+    due_ns: int | None = None
+    timeline: Timeline | None = None
+    pieces: list[str] = field(default_factory=list)
+    """Text of each chunk, aligned with `timeline.chunk_deltas_ns`; "" where a chunk carried no text yet."""
+    piece_kinds: str | None = None
+    """One letter a piece: v visible, r reasoning. Absent: all visible."""
+    output_tokens: int | None = None
+    """Tokens up to the last one that carried text, as the engine counts them; null: see `usage`."""
+    token_logprobs: list[float] | None = None
+    option_logprobs: list[list[float]] | None = None
+    """Choice: log-probability of every token of every continuation, in order."""
+    batch: Batch | None = None
+    usage: dict[str, Any] | None = None
+    """The engine's own accounting, verbatim (`prompt_tokens`, `completion_tokens` = all sampled tokens …)."""
+    finish_reason: str | None = None
+    rendered: str | None = None
+    """The text the model saw, where a chat template made it."""
+    error: Failure | None = None
+
+
+class ResourceSample(Struct, frozen=True, omit_defaults=True):
+    """One reading of the monitor. `cpu_s` counts the engine's process tree since its start; `null` = not measurable."""
+
+    t_ns: int
+    device: str
+    cpu_s: float | None = None
+    mem_bytes: int | None = None
+    util: float | None = None
+    power_w: float | None = None
+    energy_j: float | None = None
+    temp_c: float | None = None
+    clock_mhz: float | None = None
+    throttled: bool | None = None
+    host_cpu: float | None = None
+    """Cores busy on the whole host since the last reading: shows other users."""
+
+
+# ---------------------------------------------------------------- what a backend exchanges with its worker
+
+
+class Opened(Struct, frozen=True):
+    """A loaded engine: what it is (`versions`), what it can do here, and how it is set (threads, dtype, device …)."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    tokenizer_sha: str | None = None
+    template_sha: str | None = None
+
+
+class Raw(Struct):
+    """What `send` saw: stamps and payloads, uninterpreted. `data` is the backend's own business."""
+
+    sent_ns: int
+    stamps: list[tuple[int, Any]] = field(default_factory=list)
+    done_ns: int | None = None
+    headers_ns: int | None = None
+    status: Status = "ok"
+    error: Failure | None = None
+    data: Any = None
+    clock: Literal["client", "engine", "virtual"] = "client"
+
+
+class Answer(Struct):
+    """What `finish` made of a `Raw`: one piece of text per stamp, and the engine's own accounting."""
+
+    pieces: list[str] = field(default_factory=list)
+    piece_kinds: str | None = None
+    output_tokens: int | None = None
+    token_logprobs: list[float] | None = None
+    option_logprobs: list[list[float]] | None = None
+    usage: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    rendered: str | None = None
+    status: Status = "ok"
+    error: Failure | None = None
+
+
+# ---------------------------------------------------------------- what it means
+
+
+class Score(Struct, frozen=True, omit_defaults=True):
+    """One metric on one answer. `value` in the metric's unit, None = unscorable (with the reason).
+
+    `stats` are sufficient statistics: their sum over items, given to the metric's `reduce`, is the corpus value.
+    """
+
+    value: float | None
+    stats: list[float] | None = None
+    answer: str | None = None
+    reason: str | None = None
+
+
+Better = Literal["higher", "lower"]
+
+
+class Estimate(Struct, frozen=True, omit_defaults=False):
+    """A number with its uncertainty. value None = not measurable (or failed): then `reason` says why.
+
+    `hi` may be infinity (a timeout counts as +inf in quantiles); JSON writes it as null with the reason.
+    """
+
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+    n: int = 0
+    unit: str = ""
+    better: Better | None = None
+    method: str = ""
+    reason: str | None = None
+
+
+class Check(Struct, frozen=True):
+    """A doubt about a cell, as data: the facts, and one thing to do."""
+
+    code: str
+    level: Literal["info", "warn", "error"]
+    evidence: str
+    action: str
+
+
+State = Literal["ok", "partial", "failed", "not_measurable"]
+
+
+class CellSummary(Struct, frozen=True):
+    """Everything derived from one cell (its repeats pooled). CONTRACT §6."""
+
+    id: str
+    run: str
+    model: str
+    deployment: str
+    task: str
+    load: str
+    repeats: int
+    state: State
+    reason: str | None
+    planned: int
+    n: int
+    failed: int
+    failures: dict[str, int]
+    primary: str | None
+    signature: str
+    items_sha: str
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    groups: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    curves: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+
+
+class ModelSummary(Struct, frozen=True):
+    """One model x deployment x load over all its tasks."""
+
+    model: str
+    deployment: str
+    load: str
+    balanced: Estimate
+    quality: Estimate
+    speed: Estimate
+    p_frontier: float | None
+    tasks: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    """task -> {"balanced", "quality_mark", "speed_mark", "quality", "e2e_s"}"""
+    sensitivity: dict[str, float | None] = field(default_factory=dict)
+    """balanced at other reference times: {"tau/4", "tau", "tau*4"}"""
+
+
+class Verdict(Struct, frozen=True):
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Summary(Struct, frozen=True):
+    """What `poise summary --json` prints: a pure function of the run folders (no clock, no path)."""
+
+    format: int
+    runs: list[str]
+    cells: list[CellSummary]
+    models: list[ModelSummary]
+    verdict: Verdict
+
+    def cell(self, **where: str) -> CellSummary:
+        """The one cell whose fields equal `where` (model=, deployment=, task=, load=); KeyError names what there is."""
+        hits = [c for c in self.cells if all(getattr(c, k) == v for k, v in where.items())]
+        if len(hits) != 1:
+            there = ", ".join(f"{c.model}/{c.deployment}/{c.task}/{c.load}" for c in (hits or self.cells))
+            raise KeyError(f"{len(hits)} cells match {where}; there are: {there}")
+        return hits[0]
+
+
+# ---------------------------------------------------------------- extension points
+
+
+class Task(Protocol):
+    """What is asked and what counts as right. Optional attributes, with their meaning where absent:
+
+    `stop` (("\\n\\n",) in raw), `tau` ("conversational"), `shots` (0), `shot_samples` (()), `modes` (("generate",)),
+    `options` (names of accepted options), `chat_instruction` …
+    """
+
+    name: str
+    version: int
+    instruction: str
+    answer_prefix: str
+    extract: str
+    metrics: tuple[str, ...]
+    chance: float
+    n_ref: float
+    max_tokens: int
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterable[Sample]: ...
+    def question(self, sample: Sample) -> str | list[str]: ...
+    def answer(self, sample: Sample) -> str: ...
+
+
+class Metric(Protocol):
+    """`score` on one answer (None = nothing extracted); `reduce` turns summed stats into the corpus value, or is None.
+
+    With `reduce` None the corpus value is the mean of the values.
+    """
+
+    name: str
+    version: int
+    unit: str
+    better: Better | None
+
+    def score(self, answer: str | None, sample: Sample) -> Score: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """`prepare` / `send` / `finish`: only `send` is on the clock.
+
+    In process (`concurrent` not in capabilities): `send(list of prepared) -> list[Raw]`, all of one batch, in order.
+    Concurrent: `async send(prepared) -> Raw`, one request; the driver keeps many in flight on one event loop.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    """Source kinds it reads, in order of preference: onnx, hf, gguf, api …"""
+    capabilities: ClassVar[frozenset[str]] | frozenset[str]
+    Options: type
+
+    def open(self, model: Any, deployment: Any) -> Opened: ...
+    def prepare(self, request: Request) -> Any: ...
+    def send(self, batch: Any) -> Any: ...
+    def finish(self, prepared: Any, raw: Raw) -> Answer: ...
+    def close(self) -> None: ...
+
+
+class Reporter(Protocol):
+    """One face of a summary: `render` gives the file's bytes."""
+
+    suffix: str
+
+    def render(self, summary: Summary, runs: Sequence[Any]) -> bytes: ...

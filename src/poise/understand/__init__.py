@@ -1,0 +1,1 @@
+"""What the records mean: derive, score, statistics, balanced score, frontier, verdict."""
