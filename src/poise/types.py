@@ -7,7 +7,7 @@ host are comparable between processes. Nothing here imports anything of poise: t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -353,7 +353,7 @@ class Backend(Protocol):
     name: str
     reads: tuple[str, ...]
     """Source kinds it reads, in order of preference: onnx, hf, gguf, api …"""
-    capabilities: ClassVar[frozenset[str]] | frozenset[str]
+    capabilities: frozenset[str]
     Options: type
 
     def open(self, model: Any, deployment: Any) -> Opened: ...

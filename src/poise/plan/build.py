@@ -1,0 +1,318 @@
+"""A study expanded: which cells there are, and which requests each asks. Pure and seeded; asks no engine anything."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from poise import registry
+from poise.plan.prompts import Asker, items_sha, sha, warmups
+from poise.plan.sources import digest, has_chat_template, pick, sources
+from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Model, Study, TaskUse
+from poise.types import Request, Sample, UsageError
+
+NEEDS = {
+    "choice": ("score", "gives no prompt log-probabilities; try mode: generate"),
+    "perplexity": ("score", "gives no prompt log-probabilities"),
+    "batch": ("batch", "takes no static batches; try closed"),
+    "concurrent": ("concurrent", "takes one request at a time; use closed: 1 or a batch"),
+    "chat": ("chat", "takes no chat messages; say format: raw"),
+}
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is asked of every cell that shares an `items_sha`: requests in plan order, and their samples."""
+
+    requests: list[Request]
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a study (repeats included) in plan order, their items, and where each model's artefact is."""
+
+    study: Study
+    cells: list[Cell]
+    items: dict[str, Items]
+    sources: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(model, deployment) -> resolved path or name."""
+
+    @property
+    def requests(self) -> int:
+        return sum(c.planned for c in self.cells if c.state == "planned")
+
+    def warmup(self, cell: Cell) -> list[Request]:
+        """The cold request and the study's warm-ups for a worker that starts with this cell."""
+        return warmups(self.items[cell.task.items_sha].requests, 1 + self.study.warmup)
+
+
+def plan(study: Study, *, allow_code: bool = False) -> Plan:
+    """Expand a study. UsageError for what can be known beforehand to be wrong; asks no engine, starts nothing."""
+    tasks = {use.name: _Task(study, use, allow_code) for use in study.tasks}
+    cells: list[Cell] = []
+    items: dict[str, Items] = {}
+    found: dict[tuple[str, str], str] = {}
+    for model in study.models:
+        for deployment in study.deployments:
+            backend = registry.lookup("backend", deployment.backend, allow_code)
+            _check_options(deployment, backend)
+            picked = pick(model, deployment, tuple(backend.reads), study.base_dir)
+            if picked is None:
+                continue
+            found[model.name, deployment.name] = picked[1]
+            for use in study.tasks:
+                for load in study.loads:
+                    if _selected(study, model, deployment, use, load):
+                        cell, asked = _cell(study, model, deployment, backend, picked, tasks[use.name], load)
+                        cells += [structs.replace(cell, repeat=r) for r in range(study.repeats)]
+                        items[cell.task.items_sha] = asked
+    if not cells:
+        raise UsageError(_why_nothing(study))
+    _refuse_twins(cells)
+    return Plan(study, cells, items, found)
+
+
+class _Task:
+    """A task of the study with its samples drawn once: the same items for every model and deployment."""
+
+    def __init__(self, study: Study, use: TaskUse, allow_code: bool) -> None:
+        from poise.tasks.build import draw, get_task
+        from poise.tasks.data import data_sha
+
+        self.study, self.use = study, use
+        self.task: Any = get_task(_beside(use.task, study.base_dir), allow_code=allow_code)
+        self._check_use()
+        data = _data(use.data, study.base_dir)
+        self.data_sha = data_sha(data) if data is not None else f"generated v{self.task.version}"
+        samples = list(self.task.samples(data, dict(use.options)))
+        if not samples:
+            raise UsageError(f"task {use.name!r}: {use.data or 'the generator'} gives no items; nothing can be asked")
+        self.samples: list[Sample] = draw(samples, use.limit, use.balance, study.seed)
+        self.shots = self._shots()
+        self._asked: dict[str, Items] = {}
+
+    def _check_use(self) -> None:
+        use = self.use
+        modes = tuple(getattr(self.task, "modes", ("generate",)))
+        if use.mode not in modes:
+            raise UsageError(f"task {use.name!r} has no mode {use.mode!r}; it has: {', '.join(modes)}")
+        known = getattr(self.task, "options", None)
+        for key in use.options:
+            if known is not None and key not in known:
+                raise UsageError(f"task {use.name!r}: unknown option {key!r}{registry.did_you_mean(key, known)}")
+
+    def _shots(self) -> list[Sample]:
+        there = list(getattr(self.task, "shot_samples", ()))
+        count = self.use.shots if self.use.shots is not None else getattr(self.task, "shots", 0)
+        if count > len(there):
+            raise UsageError(
+                f"task {self.use.name!r} has {len(there)} examples to show, the study asks for {count} shots"
+            )
+        return there[:count]
+
+    def ask(self, model: Model, format: str, generation: Generation, prompt: dict[str, str]) -> Items:
+        """Requests for one way of asking, made once and shared by all cells that ask so."""
+        key = sha([format, model.system, generation, prompt])
+        if key not in self._asked:
+            asker = Asker(
+                self.task,
+                format=format,
+                mode=self.use.mode,
+                system=model.system,
+                shots=self.shots,
+                generation=generation,
+                prompt=prompt,
+                seed=self.study.seed,
+            )
+            requests = [asker.request(s, d) for d in range(generation.draws) for s in self.samples]
+            self._asked[key] = Items(requests, self.samples)
+        return self._asked[key]
+
+
+def _cell(
+    study: Study,
+    model: Model,
+    deployment: Deployment,
+    backend: Any,
+    picked: tuple[str, str],
+    drawn: _Task,
+    load: Load,
+) -> tuple[Cell, Items]:
+    use, task = drawn.use, drawn.task
+    generation, options, prompt = _overridden(study, model, deployment, use, load)
+    deployment = structs.replace(deployment, options={**deployment.options, **options})
+    format = model.format
+    if format == "auto":
+        format = "chat" if has_chat_template(sources(model, study.base_dir), model.revision) else "raw"
+    generation = structs.replace(generation, max_tokens=generation.max_tokens or task.max_tokens)
+    asked = drawn.ask(model, format, generation, prompt)
+    if load.requests is not None:
+        asked = Items(asked.requests[: load.requests], asked.samples[: load.requests])
+    resolved = structs.replace(model, format=format)
+    cell_task = CellTask(
+        name=use.name,
+        task=use.task,
+        version=task.version,
+        mode=use.mode,
+        data_sha=drawn.data_sha,
+        target_sha=sha([[s.id, s.target, s.choices] for s in sorted(asked.samples, key=lambda s: s.id)]),
+        items_sha=items_sha(asked.requests),
+        extract=use.extract or task.extract,
+        metrics=tuple(task.metrics),
+        chance=task.chance,
+        n_ref=task.n_ref,
+        tau=getattr(task, "tau", "conversational"),
+        shots=len(drawn.shots),
+        options=use.options,
+        prompt=prompt,
+    )
+    source_sha = digest(*picked, model.revision)
+    identity = {
+        "model": [source_sha, model.adapter, model.weights, format, model.system],
+        # an endpoint has no digest: two servers of one model differ only by the name the user gives them
+        "deployment": [
+            deployment.backend, deployment.device, deployment.dtype, deployment.quantization, deployment.options,
+            deployment.server, deployment.name if picked[0] == "api" else None,
+        ],
+        "task": [use.task, task.version, drawn.data_sha, use.mode, len(drawn.shots), use.options, prompt, use.balance],
+        "load": structs.replace(load, requests=None),
+        "generation": generation,
+        "seed": study.seed,
+    }  # fmt: skip
+    reason = _missing_capability(backend, deployment, use, load, format)
+    cell = Cell(
+        id=sha(identity)[:12],
+        model=resolved,
+        deployment=deployment,
+        task=cell_task,
+        load=load,
+        generation=generation,
+        seed=study.seed,
+        planned=len(asked.requests),
+        source_kind=picked[0],
+        source_sha=source_sha,
+        state="not_measurable" if reason else "planned",
+        reason=reason,
+    )
+    return cell, asked
+
+
+def _overridden(
+    study: Study, model: Model, deployment: Deployment, use: TaskUse, load: Load
+) -> tuple[Generation, dict[str, Any], dict[str, str]]:
+    """Later wins: task, study's generation, the task entry's, overrides."""
+    generation = {**study.generation, **use.generation}
+    options: dict[str, Any] = {}
+    prompt = dict(use.prompt)
+    for override in study.overrides:
+        if _matches(override.when, model, deployment, use, load):
+            generation |= override.generation
+            options |= override.options
+            prompt |= override.prompt
+    return msgspec.convert(generation, Generation), options, prompt
+
+
+def _matches(selector: dict[str, str], model: Model, deployment: Deployment, use: TaskUse, load: Load) -> bool:
+    there = {"model": model.name, "deployment": deployment.name, "task": use.name, "load": load.label}
+    return all(fnmatchcase(there[k], pattern) for k, pattern in selector.items())
+
+
+def _selected(study: Study, model: Model, deployment: Deployment, use: TaskUse, load: Load) -> bool:
+    coordinates = (model, deployment, use, load)
+    included = not study.include or any(_matches(s, *coordinates) for s in study.include)
+    return included and not any(_matches(s, *coordinates) for s in study.exclude)
+
+
+def _missing_capability(backend: Any, deployment: Deployment, use: TaskUse, load: Load, format: str) -> str | None:
+    there = set(getattr(backend, "capabilities_of", lambda d: backend.capabilities)(deployment))
+    needed: list[str] = [use.mode] if use.mode != "generate" else []
+    if format == "chat":
+        needed.append("chat")
+    if load.kind == "batch":
+        needed.append("batch")
+    elif load.kind == "open" or load.value > 1:
+        needed.append("concurrent")
+    for need in needed:
+        capability, advice = NEEDS[need]
+        if capability not in there:
+            return f"not measurable: {deployment.backend} {advice}"
+    return None
+
+
+def _check_options(deployment: Deployment, backend: Any) -> None:
+    known = list(getattr(backend.Options, "__struct_fields__", ()))
+    for key in deployment.options:
+        if key not in known:
+            raise UsageError(
+                f"deployment {deployment.name!r}: backend {deployment.backend} has no option {key!r}"
+                + (registry.did_you_mean(key, known) if known else "; it has none")
+            )
+    try:
+        msgspec.convert(deployment.options, backend.Options)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"deployment {deployment.name!r}, options: {error}") from None
+
+
+def _refuse_twins(cells: list[Cell]) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        twin = seen.setdefault(cell.folder, cell)
+        if twin is not cell:
+            raise UsageError(
+                f"{label(twin)} and {label(cell)} would measure the same thing under two names; remove one of them"
+            )
+
+
+def label(cell: Cell) -> str:
+    """`model on deployment, task, load`: how messages name a cell."""
+    return f"{cell.model.name} on {cell.deployment.name}, {cell.task.name}, {cell.load.label}"
+
+
+def _why_nothing(study: Study) -> str:
+    reads = {d.name: "/".join(registry.lookup("backend", d.backend, True).reads) for d in study.deployments}
+    has = {m.name: "/".join(sources(m, study.base_dir)) for m in study.models}
+    if study.include or study.exclude:
+        return "include and exclude leave no cell to run"
+    return (
+        "no model has a source that a deployment reads: "
+        + ", ".join(f"{m} has {k}" for m, k in has.items())
+        + "; "
+        + ", ".join(f"{d} reads {k}" for d, k in reads.items())
+    )
+
+
+def _data(data: str | list[str] | None, base_dir: str) -> Any:
+    if isinstance(data, list):
+        return [_data(part, base_dir) for part in data]
+    if data is None or data.startswith("hub:") or Path(data).expanduser().is_absolute():
+        return data if data is None or data.startswith("hub:") else str(Path(data).expanduser())
+    return str(Path(base_dir) / data)
+
+
+def _beside(task: str, base_dir: str) -> str:
+    """File tasks (file.yaml, file.py:Name) are relative to the study."""
+    return str(Path(base_dir) / task) if task.endswith((".yaml", ".yml")) or ".py:" in task else task
+
+
+def workers(plan: Plan) -> list[list[Cell]]:
+    """Planned cells grouped by worker (model x deployment x repeat); repeats interleaved, so that drift is no effect."""
+    groups: dict[tuple[int, str, str], list[Cell]] = {}
+    for cell in plan.cells:
+        if cell.state == "planned":
+            groups.setdefault((cell.repeat, cell.model.name, cell.deployment.name), []).append(cell)
+    order = sorted(groups, key=lambda key: key[0])
+    if plan.study.repeats > 1:  # another order in every repeat: neighbours change too
+        shuffled: list[tuple[int, str, str]] = []
+        for repeat in range(plan.study.repeats):
+            keys = [k for k in order if k[0] == repeat]
+            random.Random(f"{plan.study.seed}/{repeat}").shuffle(keys)
+            shuffled += keys
+        order = shuffled
+    return [groups[key] for key in order]

@@ -1,0 +1,155 @@
+"""Samples to what a model is asked: chat messages or raw text (CONTRACT §2), with the hashes that make runs comparable.
+
+raw:  instruction, then shots (question, prefix + answer), then question and prefix, blank lines between.
+chat: system if given, shots as user/assistant turns, the instruction before the first question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from poise.plan.spec import Generation, Mode
+from poise.types import Message, Request, Sample, Task, UsageError
+
+RAW_STOP = ("\n\n",)
+
+
+class Asker:
+    """How one task is asked in one format: renders a sample's prompt, continuations and stops."""
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        format: str,
+        mode: Mode,
+        system: str | None,
+        shots: Sequence[Sample],
+        generation: Generation,
+        prompt: dict[str, str],
+        seed: int,
+    ) -> None:
+        self.task, self.format, self.mode, self.system = task, format, mode, system
+        self.shots, self.generation, self.seed = shots, generation, seed
+        self._templates = _compile(prompt)
+        self.stop = self._stops()
+
+    def _stops(self) -> tuple[str, ...]:
+        if self.generation.stop is not None:
+            return tuple(self.generation.stop)
+        if self.format == "chat":
+            return ()
+        return tuple(getattr(self.task, "stop", RAW_STOP))
+
+    def _part(self, name: str, sample: Sample) -> str:
+        if name in self._templates:
+            return str(self._templates[name].render(**sample.fields))
+        if name == "question":
+            question = self.task.question(sample)
+            if not isinstance(question, str):
+                raise UsageError(f"task {self.task.name} asks in several turns; this mode asks once")
+            return question
+        return str(getattr(self.task, name))
+
+    def raw(self, sample: Sample) -> str:
+        instruction = self._part("instruction", sample)
+        blocks = [instruction] if instruction else []
+        blocks += [self._block(shot) + " " + self.task.answer(shot) for shot in self.shots]
+        blocks.append(self._block(sample))
+        return "\n\n".join(blocks)
+
+    def _block(self, sample: Sample) -> str:
+        prefix = self._part("answer_prefix", sample)
+        question = self._part("question", sample)
+        return f"{question}\n{prefix}" if prefix else question
+
+    def chat(self, sample: Sample) -> tuple[Message, ...]:
+        messages = [Message("system", self.system)] if self.system else []
+        instruction = self._part("instruction", sample)
+        for i, shot in enumerate((*self.shots, sample)):
+            question = self._part("question", shot)
+            content = f"{instruction}\n\n{question}" if i == 0 and instruction else question
+            messages.append(Message("user", content))
+            if i < len(self.shots):
+                messages.append(Message("assistant", self.task.answer(shot)))
+        return tuple(messages)
+
+    def request(self, sample: Sample, draw: int) -> Request:
+        """The request for one sample and draw; `asked_sha` covers everything but the seed."""
+        g = self.generation
+        chat = self.format == "chat"
+        continuations: tuple[str, ...] = ()
+        if self.mode == "choice":
+            if not sample.choices:
+                raise UsageError(f"task {self.task.name} has no choices to rank; use mode: generate")
+            continuations = tuple(c if chat else f" {c}" for c in sample.choices)
+        lengths = getattr(self.task, "exact_lengths", None)  # tasks of pure speed fix both lengths
+        prompt_tokens, fixed = lengths(sample) if lengths else (None, None)
+        asked: dict[str, Any] = {
+            "kind": {"generate": "generate", "choice": "choice", "perplexity": "windows"}[self.mode],
+            "prompt": None if chat else self.raw(sample),
+            "messages": self.chat(sample) if chat else None,
+            "continuations": continuations,
+            "stop": () if fixed else self.stop,
+            "max_tokens": 0 if continuations else (fixed or g.max_tokens or self.task.max_tokens),
+            "min_tokens": fixed or g.min_tokens,
+            "temperature": g.temperature,
+            "top_p": g.top_p,
+            "deadline_s": g.deadline_s,
+            "prompt_tokens": prompt_tokens,
+        }
+        identity = sample.id if g.draws == 1 else f"{sample.id}/{draw}"
+        return Request(
+            id=identity,
+            sample_id=sample.id,
+            draw=draw,
+            asked_sha=sha({k: v for k, v in asked.items() if v is not None}),
+            seed=int(sha([self.seed, sample.id, draw])[:7], 16),
+            **asked,
+        )
+
+
+def warmups(requests: Sequence[Request], count: int) -> list[Request]:
+    """`count` requests of the measured ones' kind and length whose prompts are not among them: their words, reversed."""
+
+    def reverse(text: str) -> str:
+        return " ".join(reversed(text.split(" ")))
+
+    made = []
+    for i in range(count if requests else 0):
+        model = requests[i % len(requests)]
+        messages = model.messages and (
+            *model.messages[:-1],
+            Message("user", f"{i + 1}. {reverse(model.messages[-1].content)}"),
+        )
+        prompt = None if model.prompt is None else f"{i + 1}. {reverse(model.prompt)}"
+        made.append(
+            msgspec.structs.replace(model, id=f"warmup/{i}", sample_id=f"warmup/{i}", prompt=prompt, messages=messages)
+        )
+    return made
+
+
+def sha(value: Any) -> str:
+    """SHA-256 (hex) of canonical JSON: sorted keys, no spaces."""
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
+
+
+def items_sha(requests: Sequence[Request]) -> str:
+    return sha(sorted((r.sample_id, r.draw, r.asked_sha) for r in requests))
+
+
+def _compile(prompt: dict[str, str]) -> dict[str, Any]:
+    if not prompt:
+        return {}
+    from jinja2 import StrictUndefined, TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    try:
+        return {name: environment.from_string(text) for name, text in prompt.items()}
+    except TemplateError as error:
+        raise UsageError(f"prompt: not a Jinja template: {error}") from None
