@@ -16,7 +16,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import msgspec
 from msgspec import Struct, field
@@ -66,10 +66,17 @@ class CellFolder:
         self.run, self.path = run, path
         self.cell = _decode_file(path / "cell.json", Cell)
 
-    def records(self) -> Iterator[Record]:
-        """Every complete record in order of writing (all phases, all attempts), partial batches left out."""
-        records = iter_jsonl(self.path / "records.jsonl", Record)
-        pending: list[Record] = []
+    @overload
+    def records(self) -> Iterator[Record]: ...
+    @overload
+    def records(self, kind: type[T]) -> Iterator[T]: ...
+    def records(self, kind: type[Any] = Record) -> Iterator[Any]:
+        """Every complete record in order of writing (all phases, all attempts), partial batches left out.
+
+        `kind`: a struct with some of `Record`'s fields, `batch` among them, for readers that need no more.
+        """
+        records = iter_jsonl(self.path / "records.jsonl", kind)
+        pending: list[Any] = []
         for record in records:
             if record.batch is None:
                 pending.clear()
