@@ -1,0 +1,285 @@
+"""Idealized runtime: fit and evaluate T(p, o) = α_p + β·(o − 1), T(p, 0) = α_p (p prompt, o output tokens).
+
+Source: Narayanan et al., "Cheaply Evaluating Inference Efficiency Metrics for Autoregressive Transformer APIs",
+NeurIPS 2023, arXiv 2305.02440. α_p includes the first output token. The `paper` fit rounds as the published one
+does; the `default` fit weighs relative errors, resists outliers and makes α monotone.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import Struct
+
+from poise.types import UsageError
+
+Method = Literal["paper", "default"]
+Mode = Literal["default", "helm"]
+
+
+class Point(Struct, frozen=True):
+    """One timed generation: exact lengths in tokens, wall time in seconds, and when it began (if known)."""
+
+    prompt_tokens: int
+    output_tokens: int
+    runtime_s: float
+    model: str = "model"
+    at_s: float | None = None
+
+
+class Coefficients(Struct, frozen=True):
+    """α at the profiled prompt lengths (ascending) and β, in seconds; `overhead_s` only where one was split off α."""
+
+    model: str
+    per_output_token_s: float
+    prompt_s: tuple[tuple[int, float], ...]
+    overhead_s: float | None = None
+    context_tokens: int | None = None
+    """The model's context, where known: `predict` refuses prompts beyond it."""
+
+
+class Fit(Struct, frozen=True):
+    """Coefficients and how well they give back the points they were made from (relative errors as fractions)."""
+
+    coefficients: Coefficients
+    method: Method
+    denoised: bool
+    n: int
+    r2: float
+    mean_relative_error: float
+    max_relative_error: float
+
+
+class Noise(Struct, frozen=True):
+    """Trials of one point: minimum, median, coefficient of variation, and trials needed (None with one trial)."""
+
+    prompt_tokens: int
+    output_tokens: int
+    trials: int
+    min_s: float
+    median_s: float
+    cv: float | None
+    trials_needed: int | None
+
+
+class Drift(Struct, frozen=True):
+    """Slope of log(runtime / median of its point) over time, per hour, with a two-sided 95 % interval."""
+
+    per_hour: float
+    lo: float
+    hi: float
+    span_s: float
+
+
+def fit(points: Iterable[Point], method: Method = "default", denoised: bool = False, model: str | None = None) -> Fit:
+    """Coefficients of one model from its points; several trials of a point count as their median or, denoised, minimum.
+
+    Raises UsageError for a time that is not positive, lengths below 1 output or 0 prompt tokens, points of several
+    models, or too few distinct points (two output lengths at one prompt length are the least that give β).
+    """
+    points = list(points)
+    names = {p.model for p in points}
+    if model is None and len(names) > 1:
+        raise UsageError(f"the points are of several models ({', '.join(sorted(names))}); fit one at a time")
+    runtimes = _aggregate(points, min if denoised else _median)
+    lengths = defaultdict(list)
+    for p, o in runtimes:
+        lengths[p].append(o)
+    if not any(len(o) > 1 for o in lengths.values()):
+        raise UsageError(
+            f"too few distinct points ({len(runtimes)}): α and β need at least two output lengths at one prompt length"
+        )
+    if method == "paper":
+        alpha, beta = _fit_paper(runtimes)
+    else:
+        alpha, beta = _fit_default(runtimes)
+    overhead = None
+    if denoised:
+        overhead = max(alpha[min(alpha)] - beta, 0.0) if method == "default" else round(alpha[min(alpha)] - beta, 3)
+        digits = 3 if method == "paper" else 12
+        alpha = {p: round(a - overhead, digits) for p, a in alpha.items()}
+    coefficients = Coefficients(model or next(iter(names)), beta, tuple(sorted(alpha.items())), overhead_s=overhead)
+    return _judge(coefficients, runtimes, method, denoised)
+
+
+def predict(coefficients: Coefficients, prompt_tokens: float, output_tokens: float, mode: Mode = "default") -> float:
+    """Seconds for a request, the split-off overhead added back where there is one.
+
+    `default`: α linear between profiled prompts, along the last segment beyond, monotone, never below the first α.
+    `helm`: the smallest profiled k ≥ p gives α_k·p/k (beyond the table the largest), which is not monotone in p.
+    """
+    if prompt_tokens < 0 or output_tokens < 0:
+        raise UsageError(f"token counts are never negative (prompt {prompt_tokens:g}, output {output_tokens:g})")
+    limit = coefficients.context_tokens
+    if limit is not None and prompt_tokens + output_tokens > limit:
+        raise UsageError(
+            f"{prompt_tokens:g} + {output_tokens:g} tokens are beyond the context of {coefficients.model}, {limit}"
+        )
+    alpha = _alpha_helm(coefficients, prompt_tokens) if mode == "helm" else _alpha(coefficients, prompt_tokens)
+    decode = coefficients.per_output_token_s * (output_tokens - 1) if output_tokens > 0 else 0.0
+    return alpha + decode + (coefficients.overhead_s or 0.0)
+
+
+def noise(points: Iterable[Point], tolerance: float = 0.05) -> list[Noise]:
+    """Spread of the trials of each point; trials needed = (1.96·cv/tolerance)², for a mean known to ± tolerance."""
+    out = []
+    for (p, o), times in sorted(_grouped(list(points)).items()):
+        cv = float(np.std(times, ddof=1) / np.mean(times)) if len(times) > 1 else None
+        needed = None if cv is None else max(math.ceil((1.96 * cv / tolerance) ** 2), 1)
+        out.append(Noise(p, o, len(times), min(times), _median(times), cv, needed))
+    return out
+
+
+def drift(points: Iterable[Point]) -> Drift | None:
+    """How times moved while they were taken; None without start times, repeated points, or four such trials."""
+    timed = [p for p in points if p.at_s is not None]
+    medians = {key: _median(times) for key, times in _grouped(timed).items() if len(times) > 1}
+    pairs = [
+        (float(p.at_s or 0.0), math.log(p.runtime_s / medians[p.prompt_tokens, p.output_tokens]))
+        for p in timed
+        if (p.prompt_tokens, p.output_tokens) in medians
+    ]
+    if len(pairs) < 4 or len({t for t, _ in pairs}) < 3:
+        return None
+    from scipy.stats import linregress, t
+
+    hours, ratio = np.array(pairs).T
+    line = linregress(hours / 3600, ratio)
+    half = float(t.ppf(0.975, len(pairs) - 2) * line.stderr)
+    slope = float(line.slope)
+    return Drift(slope, slope - half, slope + half, float(np.ptp(hours)))
+
+
+def errors(coefficients: Coefficients, points: Iterable[Point], mode: Mode = "default") -> list[float]:
+    """|predicted − measured| / measured, one per point."""
+    return [abs(predict(coefficients, p.prompt_tokens, p.output_tokens, mode) / p.runtime_s - 1) for p in points]
+
+
+def idealized_cost_usd(runtime_s: float, accelerators: int, per_hour_usd: float) -> float:
+    """USD of one request on hardware of its own: T · accelerators · price per hour / 3600 (same source)."""
+    return runtime_s * accelerators * per_hour_usd / 3600
+
+
+def idealized_energy_j(runtime_s: float, accelerators: int, power_w: float) -> float:
+    """Joules of one request: T · accelerators · power of one (same source)."""
+    return runtime_s * accelerators * power_w
+
+
+# ---------------------------------------------------------------- fits
+
+
+def _fit_paper(runtimes: dict[tuple[int, int], float]) -> tuple[dict[int, float], float]:
+    """The published procedure to the digit: every intermediate is rounded to three decimals as published."""
+    alpha: dict[int, float] = {}
+    for p in sorted({p for p, _ in runtimes}):
+        outputs = [o for q, o in runtimes if q == p]
+        if len(outputs) < 2:
+            raise UsageError(
+                f"method paper needs two output lengths or more at every prompt length; {p} has one "
+                "(the default method does not need them)"
+            )
+        slope, intercept = np.polyfit(outputs, [runtimes[p, o] for o in outputs], 1)
+        alpha[p] = round(round(float(slope), 3) + round(float(intercept), 3), 3)
+        alpha[p] = max(alpha[p], alpha[min(alpha)])
+    slope, _ = np.polyfit([o for _, o in runtimes], [t - alpha[p] for (p, _), t in runtimes.items()], 1)
+    return alpha, round(float(slope), 3)
+
+
+def _fit_default(runtimes: dict[tuple[int, int], float]) -> tuple[dict[int, float], float]:
+    """α_p and β by least squares of relative residuals, outliers weighed down (Huber), then α isotonic in p."""
+    keys = sorted(runtimes)
+    prompts = sorted({p for p, _ in keys})
+    row = {p: i for i, p in enumerate(prompts)}
+    time = np.array([runtimes[k] for k in keys])
+    design = np.zeros((len(keys), len(prompts) + 1))
+    for i, (p, o) in enumerate(keys):
+        design[i, row[p]], design[i, -1] = 1.0, o - 1
+    weight = np.ones(len(keys))
+    solution = np.zeros(len(prompts) + 1)
+    for _ in range(8):
+        scale = np.sqrt(weight) / time
+        solution = np.linalg.lstsq(design * scale[:, None], time * scale, rcond=None)[0]
+        residual = np.abs(design @ solution - time) / time
+        spread = 1.4826 * float(np.median(residual)) * 1.345
+        weight = np.minimum(1.0, spread / np.maximum(residual, 1e-12)) if spread > 1e-9 else np.ones(len(keys))
+    beta = max(float(solution[-1]), 0.0)
+    counts = [sum(p == q for q, _ in keys) for p in prompts]
+    alpha = isotonic(np.maximum(solution[:-1], 0.0), counts)
+    return dict(zip(prompts, alpha, strict=True)), beta
+
+
+def isotonic(values: Iterable[float], weights: Iterable[float]) -> list[float]:
+    """The non-decreasing sequence nearest to `values` in weighted squares (pool adjacent violators)."""
+    blocks: list[list[float]] = []
+    for value, weight in zip(values, weights, strict=True):
+        blocks.append([float(value), float(weight), 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            v, w, n = blocks.pop()
+            u = blocks[-1]
+            u[0], u[1], u[2] = (u[0] * u[1] + v * w) / (u[1] + w), u[1] + w, u[2] + n
+    return [v for v, _, n in blocks for _ in range(int(n))]
+
+
+def _judge(coefficients: Coefficients, runtimes: dict[tuple[int, int], float], method: Method, denoised: bool) -> Fit:
+    measured = np.array(list(runtimes.values()))
+    table = dict(coefficients.prompt_s)
+    beta, overhead = coefficients.per_output_token_s, coefficients.overhead_s or 0.0
+    given = np.array([table[p] + beta * (o - 1) + overhead for p, o in runtimes])
+    relative = np.abs(given / measured - 1)
+    total = float(np.sum((measured - measured.mean()) ** 2))
+    r2 = 1 - float(np.sum((measured - given) ** 2)) / total if total > 0 else math.nan
+    return Fit(coefficients, method, denoised, len(measured), r2, float(relative.mean()), float(relative.max()))
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def _alpha(coefficients: Coefficients, prompt_tokens: float) -> float:
+    keys = [k for k, _ in coefficients.prompt_s]
+    # Published tables are not always monotone; the running maximum is, and it never falls below the first α.
+    values = np.maximum.accumulate([v for _, v in coefficients.prompt_s])
+    if prompt_tokens <= keys[-1] or len(keys) == 1:
+        return float(np.interp(prompt_tokens, keys, values))
+    slope = (values[-1] - values[-2]) / (keys[-1] - keys[-2])
+    return float(values[-1] + slope * (prompt_tokens - keys[-1]))
+
+
+def _alpha_helm(coefficients: Coefficients, prompt_tokens: float) -> float:
+    keys = [k for k, _ in coefficients.prompt_s]
+    key, value = coefficients.prompt_s[min(bisect_left(keys, prompt_tokens), len(keys) - 1)]
+    return value * (prompt_tokens / key) if key else value
+
+
+# ---------------------------------------------------------------- points
+
+
+def _grouped(points: Sequence[Point]) -> dict[tuple[int, int], list[float]]:
+    grouped: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for p in points:
+        check_point(p.prompt_tokens, p.output_tokens, p.runtime_s)
+        grouped[p.prompt_tokens, p.output_tokens].append(p.runtime_s)
+    return grouped
+
+
+def check_point(prompt_tokens: int, output_tokens: int, runtime_s: float) -> None:
+    """UsageError where a point cannot be one: prompt below 0, no output token, a time that is not positive."""
+    where = f"point (prompt {prompt_tokens}, output {output_tokens})"
+    if prompt_tokens < 0 or output_tokens < 1:
+        raise UsageError(f"{where}: a point has 0 or more prompt tokens and 1 or more output tokens")
+    if not (math.isfinite(runtime_s) and runtime_s > 0):
+        raise UsageError(f"{where}: runtime_s is {runtime_s:g}, but a time is positive; remove or measure it again")
+
+
+def _aggregate(points: Sequence[Point], reduce: Callable[[list[float]], Any]) -> dict[tuple[int, int], float]:
+    if not points:
+        raise UsageError("no points to fit; give at least two output lengths at one prompt length")
+    return {key: float(reduce(times)) for key, times in _grouped(points).items()}
+
+
+def _median(times: list[float]) -> float:
+    return float(np.median(times))
