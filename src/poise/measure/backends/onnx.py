@@ -1,0 +1,207 @@
+"""The embedded default engine: an ONNX folder run in process by onnxruntime-genai, without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from poise.measure.backends import _inprocess
+from poise.measure.backends._inprocess import Prepared
+from poise.measure.tokens import folder_codec
+from poise.plan.spec import Deployment, Model
+from poise.types import Answer, Opened, Raw, Request, UsageError
+
+CHUNK = 512
+"""Prompt tokens whose logits are held at once while scoring."""
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    threads: int = 1
+    """Threads of one operator. Tiny models are slower on two than on one."""
+
+
+class Onnx:
+    name = "onnx"
+    reads = ("onnx",)
+    capabilities = frozenset({"stream", "batch", "score", "chat", "exact_length"})
+    Options = Options
+
+    def open(self, model: Model, deployment: Deployment) -> Opened:
+        """Load the folder; UsageError where it is none, or asks for what an exported folder cannot change."""
+        options = msgspec.convert(deployment.options, Options)
+        folder = Path(_inprocess.source_of(model, "onnx", deployment.quantization))
+        config = _checked_config(folder, model, deployment)
+        self._eos = _as_ids(config["model"]["eos_token_id"])
+        self._pad = int(config["model"]["pad_token_id"])
+        self._codec = folder_codec(folder, self._eos, int(config["model"]["context_length"]))
+        device = "cuda" if deployment.device == "cuda" else "cpu"
+        self._model = _load(folder, device, options.threads)
+        return Opened(
+            versions={name: version(name) for name in ("onnxruntime-genai", "onnxruntime", "tokenizers")},
+            settings={"device": device, "threads": options.threads},
+            tokenizer_sha=self._codec.tokenizer_sha,
+            template_sha=self._codec.template_sha,
+        )
+
+    def prepare(self, request: Request) -> Prepared:
+        return _inprocess.prepare(request, self._codec)
+
+    def send(self, batch: list[Prepared]) -> list[Raw]:
+        return _inprocess.run(batch, self._answer)
+
+    def finish(self, prepared: Prepared, raw: Raw) -> Answer:
+        return _inprocess.finish(prepared, raw, self._codec)
+
+    def close(self) -> None:
+        self._model = None
+
+    def _answer(self, batch: list[Prepared], sent_ns: int) -> list[Raw]:
+        kind = batch[0].request.kind
+        if kind == "choice":
+            return [_inprocess.scored(sent_ns, self._score_options(p)) for p in batch]
+        if kind == "windows":
+            return [_inprocess.scored(sent_ns, self._score_windows(p)) for p in batch]
+        if len(batch) > 1 and any(p.ids[-1] == self._pad for p in batch):  # would be taken for padding
+            return [raw for p in batch for raw in self._generate([p], sent_ns)]
+        return self._generate(batch, sent_ns)
+
+    def _generate(self, batch: list[Prepared], sent_ns: int) -> list[Raw]:
+        """Greedy or seeded sampling; rows are padded on the right, which the engine masks."""
+        width = max(len(p.ids) for p in batch)
+        ids = np.array([p.ids + [self._pad] * (width - len(p.ids)) for p in batch], dtype=np.int32)
+        request = batch[0].request
+        generator = self._generator(
+            width + max(p.request.max_tokens for p in batch),
+            batch_size=len(batch),
+            min_length=width + request.min_tokens if request.min_tokens else 0,
+            **_sampling(request),
+        )
+        generator.append_tokens(ids if len(batch) > 1 else ids[0])
+        advance, tokens = generator.generate_next_token, generator.get_next_tokens
+
+        def step() -> list[int]:
+            advance()
+            return tokens().tolist()  # type: ignore[no-any-return]
+
+        return _inprocess.decode(batch, step, sent_ns, self._codec)
+
+    def _generator(self, length: int, **search: Any) -> Any:
+        import onnxruntime_genai as og
+
+        params = og.GeneratorParams(self._model)
+        params.set_search_options(max_length=min(length, self._codec.context or length), **search)
+        return og.Generator(self._model, params)
+
+    def _score_options(self, prepared: Prepared) -> list[list[float]]:
+        """Log-probabilities of every continuation; the prompt is run once and its cache rewound to."""
+        options = prepared.options
+        generator = self._generator(len(prepared.ids) + max(map(len, options)))
+        first = log_softmax(_append(generator, prepared.ids)[-1])
+        scores = []
+        for option in options:
+            rows = [float(first[option[0]])]
+            if len(option) > 1:
+                generator.rewind_to(len(prepared.ids))
+                logits = log_softmax(_append(generator, option[:-1], rows=len(option) - 1))
+                rows += logits[np.arange(len(option) - 1), option[1:]].tolist()
+            scores.append(rows)
+        return scores
+
+    def _score_windows(self, prepared: Prepared) -> list[float]:
+        scores: list[float] = []
+        for start, scored, end in prepared.windows:
+            generator = self._generator(end - start)
+            for low in range(start, end - 1, CHUNK):
+                high = min(low + CHUNK, end - 1)
+                skip = max(0, scored - 1 - low)
+                wanted = max(0, high - low - skip)
+                logits = _append(generator, prepared.ids[low:high], rows=wanted)
+                if wanted:
+                    targets = prepared.ids[high - wanted + 1 : high + 1]
+                    scores += log_softmax(logits)[np.arange(wanted), targets].tolist()
+        return scores
+
+
+def _checked_config(folder: Path, model: Model, deployment: Deployment) -> dict[str, Any]:
+    path = folder / "genai_config.json"
+    if not path.is_file():
+        raise UsageError(
+            f"model {model.name!r}: {folder} has no genai_config.json; export one with "
+            "`python -m onnxruntime_genai.models.builder -m MODEL -o FOLDER -p fp32 -e cpu`"
+        )
+    if deployment.device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"backend onnx has no device {deployment.device!r}; there are: auto, cpu, cuda")
+    if model.weights == "random" or model.adapter:
+        what = "random weights" if model.weights == "random" else "adapters"
+        raise UsageError(f"backend onnx cannot take {what} (model {model.name!r}); use backend transformers")
+    if deployment.dtype != "auto":
+        raise UsageError(f"backend onnx takes the precision of the folder; leave out dtype {deployment.dtype!r}")
+    if deployment.quantization != "none" and not isinstance(model.source["onnx"], dict):
+        raise UsageError(
+            f"backend onnx does not quantise; export a folder and give "
+            f"source: {{onnx: {{{deployment.quantization}: FOLDER}}}}"
+        )
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def _load(folder: Path, device: str, threads: int) -> Any:
+    try:
+        import onnxruntime_genai as og
+    except ImportError:
+        raise UsageError("backend onnx needs onnxruntime-genai: pip install onnxruntime-genai") from None
+    config = og.Config(str(folder))
+    config.clear_providers()
+    if device != "cpu":
+        config.append_provider(device)
+    session = {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+    try:
+        return og.Model(config)
+    except RuntimeError as error:
+        raise UsageError(f"onnxruntime-genai cannot load {folder.name} on {device}: {error}") from None
+
+
+def _as_ids(value: int | list[int]) -> frozenset[int]:
+    return frozenset([value] if isinstance(value, int) else value)
+
+
+def _sampling(request: Request) -> dict[str, Any]:
+    if request.temperature == 0:
+        return {"do_sample": False}
+    return {
+        "do_sample": True,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": 0,
+        "random_seed": request.seed % 2**31,
+    }
+
+
+def _append(generator: Any, ids: Sequence[int], rows: int = 1) -> Any:
+    """Feed tokens; logits (rows, vocabulary) at the last `rows` of them, also where the model gives only the last."""
+    array = np.array(ids, dtype=np.int32)
+    generator.append_tokens(array)
+    logits = generator.get_output("logits")[0]
+    if len(logits) >= rows:
+        return logits[len(logits) - rows :]
+    kept = len(ids) - rows
+    generator.rewind_to(generator.token_count() - rows)
+    stepped = []
+    for token in ids[kept:]:
+        generator.append_tokens(np.array([token], dtype=np.int32))
+        stepped.append(generator.get_output("logits")[0, -1].copy())
+    return np.stack(stepped)
+
+
+def log_softmax(logits: Any) -> Any:
+    """Natural-log probabilities over the last axis, in float64 (float16 and float32 logits alike)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
