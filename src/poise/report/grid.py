@@ -1,0 +1,174 @@
+"""The published shape of a study: rows model x deployment (x load), columns per task, constants hoisted, footnotes."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from poise.report.numbers import count
+from poise.report.text import common_prefix, visible
+from poise.types import CellSummary, Check, Estimate, ModelSummary, Summary
+
+DIMENSIONS = ("model", "deployment", "load")
+NOTHING = Estimate(value=None, reason="not measured")
+
+
+class System(Struct):
+    """One model x deployment x load: its cell of each task, and its marks over all tasks (None: not measured)."""
+
+    model: str
+    deployment: str
+    load: str
+    cells: dict[str, CellSummary]
+    overall: ModelSummary | None
+
+    def label(self, dimensions: tuple[str, ...] = DIMENSIONS) -> str:
+        return " · ".join(visible(getattr(self, d), newlines=False) for d in dimensions) or "all"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.model, self.deployment, self.load)
+
+
+class Grid(Struct):
+    """A summary as a table: `varying` dimensions label the rows, `constant` ones go into the caption."""
+
+    systems: list[System]
+    tasks: list[str]
+    varying: tuple[str, ...]
+    constant: dict[str, str]
+
+    def labels(self) -> list[str]:
+        return [s.label(self.varying) for s in self.systems]
+
+
+def grid(summary: Summary) -> Grid:
+    """The systems and tasks of a summary in its own order."""
+    systems: dict[tuple[str, str, str], System] = {}
+    for m in summary.models:
+        systems[(m.model, m.deployment, m.load)] = System(m.model, m.deployment, m.load, {}, m)
+    for c in summary.cells:
+        key = (c.model, c.deployment, c.load)
+        system = systems.setdefault(key, System(*key, {}, None))
+        system.cells[c.task] = c
+    rows = list(systems.values())
+    varying = tuple(d for d in DIMENSIONS if len({getattr(s, d) for s in rows}) > 1) or ("model",)
+    constant = {d: getattr(rows[0], d) for d in DIMENSIONS if d not in varying} if rows else {}
+    return Grid(rows, list(dict.fromkeys(c.task for c in summary.cells)), varying, constant)
+
+
+def caption(summary: Summary, table: Grid) -> str:
+    """What all rows share, in one line: sizes of the study, hoisted constants, n and failures."""
+    parts = [" × ".join(_sizes(table))]
+    parts += [visible(v, newlines=False) for v in table.constant.values()]
+    planned = {c.planned for c in summary.cells if c.state != "not_measurable"}
+    asked, failed = sum(c.n for c in summary.cells), sum(c.failed for c in summary.cells)
+    each = f" ({count(min(planned))} per cell)" if len(planned) == 1 and len(summary.cells) > 1 else ""
+    parts.append(f"n = {count(asked)}{each}, {count(failed) if failed else 'none'} failed")
+    repeats = {c.repeats for c in summary.cells if c.repeats}
+    if repeats - {1}:
+        parts.append(f"{'–'.join(str(r) for r in sorted({min(repeats), max(repeats)}))} repeats")
+    return ", ".join(parts)
+
+
+def _sizes(table: Grid) -> list[str]:
+    sets = [(d, list(dict.fromkeys(getattr(s, d) for s in table.systems))) for d in table.varying]
+    return [_size(name, found) for name, found in [*sets, ("task", table.tasks)]]
+
+
+def _size(name: str, found: list[str]) -> str:
+    """`3 models (bundled:…)`, or the one name there is."""
+    if len(found) == 1:
+        return f"{name} {visible(found[0], newlines=False)}"
+    prefix = visible(common_prefix(found), newlines=False)
+    return f"{len(found)} {name}s" + (f" ({prefix}…)" if prefix else "")
+
+
+def short_names(names: list[str]) -> dict[str, str]:
+    """Each name without the words that all of them start with."""
+    prefix = common_prefix(names)
+    return {n: visible(n[len(prefix) :], newlines=False) for n in names}
+
+
+def quality(cell: CellSummary | None) -> Estimate:
+    """The cell's mean mark; else what is there instead, with the reason."""
+    return estimate(cell, "quality")
+
+
+def estimate(cell: CellSummary | None, name: str) -> Estimate:
+    """A cell's estimate of that name, or an absent one with the reason."""
+    if cell is None:
+        return NOTHING
+    found = cell.estimates.get(name)
+    if found is None:
+        return Estimate(value=None, reason=cell.reason or f"{name} was not estimated")
+    return found if found.value is not None or found.reason else Estimate(value=None, reason=cell.reason)
+
+
+class Notes:
+    """Footnotes numbered in order of use; the same sentence gets the same mark."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        if text not in self.texts:
+            self.texts.append(text)
+        return superscript(self.texts.index(text) + 1)
+
+    def for_cell(self, cell: CellSummary | None) -> str:
+        """Marks for what is wrong with a cell as a whole: absent, failed, partly failed; empty where all is well."""
+        if cell is None:
+            return self.mark("not part of this study")
+        if cell.state in ("failed", "not_measurable"):
+            word = "failed" if cell.state == "failed" else "not measurable"
+            return self.mark(f"{word}: {visible(cell.reason or 'no reason recorded', newlines=False)}")
+        if cell.failed:
+            return self.mark(failures(cell))
+        if cell.state == "partial":
+            return self.mark(visible(cell.reason or f"{cell.n} of {cell.planned} requests done", newlines=False))
+        return ""
+
+
+def failures(cell: CellSummary) -> str:
+    """`3 of 120 failed (timeout 2, http 1)`."""
+    kinds = ", ".join(f"{visible(k, newlines=False)} {v}" for k, v in sorted(cell.failures.items()))
+    return f"{cell.failed} of {cell.n} failed" + (f" ({kinds})" if kinds else "")
+
+
+def superscript(number: int) -> str:
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+class Doubt(Struct):
+    """One check and all the cells it was raised for."""
+
+    check: Check
+    cells: list[str]
+    evidence: list[str]
+
+
+def doubts(summary: Summary) -> list[Doubt]:
+    """Checks of all cells, equal ones (same code, level and action) folded into one; the gravest first."""
+    folded: dict[tuple[str, str, str], Doubt] = {}
+    table = grid(summary)
+    tasks = short_names(table.tasks)
+    for c in summary.cells:
+        where = System(c.model, c.deployment, c.load, {}, None).label(table.varying)
+        for check in c.checks:
+            doubt = folded.setdefault((check.level, check.code, check.action), Doubt(check, [], []))
+            doubt.cells.append(f"{where} · {tasks[c.task]}")
+            if check.evidence not in doubt.evidence:
+                doubt.evidence.append(check.evidence)
+    grave = {"error": 0, "warn": 1, "info": 2}
+    return sorted(folded.values(), key=lambda d: grave[d.check.level])
+
+
+def signature(summary: Summary) -> str:
+    """What the signatures of all cells share, and how many differ in the rest."""
+    signatures = list(dict.fromkeys(c.signature for c in summary.cells if c.signature))
+    if not signatures:
+        return ""
+    parts = [s.split("|") for s in signatures]
+    shared = [p for p in parts[0] if all(p in other for other in parts)]
+    text = visible("|".join(shared), newlines=False)
+    return text if len(signatures) == 1 else f"{text} (+ {len(signatures)} cells' own parts, in the JSON)"
