@@ -1,0 +1,101 @@
+"""From a task's name to its samples: the task itself, groups, the seeded draw, and the hash of what counts as right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from poise.registry import TASK_GROUPS, did_you_mean, lookup
+from poise.types import Sample, Task, UsageError
+
+
+def get_task(name: str, allow_code: bool = False) -> Task:
+    """The task `name`: built in, of an installed package, a `file.yaml`, or (with `allow_code`) `file.py:Name`."""
+    if name.endswith((".yaml", ".yml")):
+        from poise.tasks.yamltask import load
+
+        return load(Path(name))
+    made: Task = lookup("task", name, allow_code)()
+    return made
+
+
+def expand_group(name: str) -> list[str]:
+    """The tasks of a group; a name that is no group stands for itself."""
+    return list(TASK_GROUPS.get(name, (name,)))
+
+
+def check_options(task: Task, options: Mapping[str, Any]) -> None:
+    """UsageError for an option that the task does not know; a task without a list of options checks its own."""
+    known = getattr(task, "options", None)
+    for option in options:
+        if known is not None and option not in known:
+            hint = did_you_mean(option, known) if known else "; it has none"
+            raise UsageError(f"task {task.name} has no option {option!r}{hint}")
+
+
+def draw(samples: Iterable[Sample], limit: int | None, balance: str | None, seed: int) -> list[Sample]:
+    """The first `limit` of a seeded permutation, in its order; with `balance`, as many of each value of that field.
+
+    The permutation sorts by a hash of seed and sample id: a larger limit asks only more, and items that join or leave
+    the data move no others. Without limit: all (balanced: as many of each value as the rarest has).
+    """
+    items = sorted(samples, key=lambda s: hashlib.sha256(f"{seed}/{s.id}".encode()).digest())
+    _check_ids(items)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit must be at least 1, not {limit}")
+    if balance is None:
+        return items[:limit]
+    groups: dict[str, list[Sample]] = {}
+    for item in items:
+        groups.setdefault(_value_of(item, balance), []).append(item)
+    counts = ", ".join(f"{value}: {len(group)}" for value, group in sorted(groups.items()))
+    each = min(map(len, groups.values())) if limit is None else limit // len(groups)
+    if limit is not None and limit % len(groups):
+        near = f"{each * len(groups)} or " if each else ""
+        raise UsageError(
+            f"limit {limit} cannot be shared equally by the {len(groups)} values of {balance!r} ({counts}); "
+            f"use {near}{(each + 1) * len(groups)}"
+        )
+    if any(len(group) < each for group in groups.values()):
+        raise UsageError(
+            f"{each} items of each {balance!r} are wanted, but there are {counts}; "
+            f"the largest balanced limit is {min(map(len, groups.values())) * len(groups)}"
+        )
+    order = sorted(groups)
+    return [groups[value][i] for i in range(each) for value in order]
+
+
+def _check_ids(items: list[Sample]) -> None:
+    if not items:
+        raise UsageError("the task has no items")
+    ids: set[str] = set()
+    for item in items:
+        if item.id in ids:
+            raise UsageError(f"two items have the id {item.id!r}; ids must differ")
+        ids.add(item.id)
+
+
+def _value_of(item: Sample, balance: str) -> str:
+    if balance in item.fields:
+        return str(item.fields[balance])
+    group = item.category
+    if group is not None:
+        name, separator, value = group.partition("=")
+        if not separator:
+            name, value = "category", group
+        if balance in ("category", name):
+            return value
+    there = [*item.fields, *(["category"] if group else [])]
+    raise UsageError(f"cannot balance by {balance!r}: item {item.id!r} has no such field{did_you_mean(balance, there)}")
+
+
+def target_sha(samples: Iterable[Sample]) -> str:
+    """SHA-256 of what counts as right: ids, targets and choices, in order of id."""
+    rows = sorted((s.id, msgspec.to_builtins(s.target), list(s.choices or ())) for s in samples)
+    text = json.dumps(rows, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

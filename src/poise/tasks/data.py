@@ -1,0 +1,245 @@
+"""Rows of data files (TSV, CSV, JSON, JSONL, folders, `.gz`) and of hub data sets, as dicts.
+
+A source is a path or `hub:REPO[/CONFIG][@REVISION][:SPLIT]` (REPO as `org/name`; split `test` unless given).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from poise.registry import did_you_mean
+from poise.types import UsageError
+
+SUFFIXES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".txt")
+LINE_CAP = 64 * 2**20
+"""Longest line in characters that is read; more is a damaged or hostile file."""
+GZ_CAP = 8 * 2**30
+"""Most characters that one compressed file may unpack to."""
+
+Row = dict[str, Any]
+
+
+def need(data: Any, task: str, example: str) -> str:
+    """The one data source of a task as text; UsageError where there is none or more than one."""
+    if isinstance(data, list | tuple) and len(data) == 1:
+        data = data[0]
+    if not data or isinstance(data, list | tuple):
+        what = "one data source" if data else "data"
+        raise UsageError(f"task {task} needs {what}: give --data {example} (or `data:` in the study)")
+    return str(data)
+
+
+def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
+    """Yield the rows of a file, a folder of files or a hub data set; every name in `columns` must be a column.
+
+    Raises UsageError for a missing file, no rows, a missing column, or a malformed line (file and line number).
+    """
+    empty = True
+    for path, rows in _open_all(source):
+        for number, row in enumerate(rows):
+            if number == 0:
+                _check_columns(path, row, columns)
+            missing = next((c for c in columns if c not in row), None)
+            if missing is not None:
+                raise UsageError(f"{path}, row {number + 1}: no {missing!r}")
+            empty = False
+            yield row
+    if empty:
+        raise UsageError(f"{source} has no rows")
+
+
+def _open_all(source: str | Path) -> Iterator[tuple[str, Iterator[Row]]]:
+    if str(source).startswith("hub:"):
+        yield str(source), _hub_rows(str(source))
+        return
+    for path in files_of(source):
+        yield str(path), _file_rows(path)
+
+
+def files_of(source: str | Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """The data files of a path: itself, or all below a folder (sorted); UsageError where there is none."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        near = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, near) if near and len(near) < 200 else ""
+        raise UsageError(f"no file or folder {path}{hint if 'did you mean' in hint else ''}")
+    found = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p) in suffixes)
+    if not found:
+        raise UsageError(f"{path} has no data files ({', '.join(suffixes)})")
+    return found
+
+
+def _kind(path: Path) -> str:
+    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def _check_columns(path: str, row: Row, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column not in row:
+            there = ", ".join(map(repr, row))
+            hint = did_you_mean(column, [str(k) for k in row])
+            raise UsageError(
+                f"{path} has no column {column!r}; it has {there}" + (hint if "did you mean" in hint else "")
+            )
+
+
+def _file_rows(path: Path) -> Iterator[Row]:
+    kind = _kind(path)
+    if kind == ".tsv":
+        return _separated(path, "\t", csv.QUOTE_NONE)
+    if kind == ".csv":
+        return _separated(path, ",", csv.QUOTE_MINIMAL)
+    if kind in (".jsonl", ".ndjson"):
+        return _json_lines(path)
+    if kind == ".json":
+        return _json_documents(path)
+    if kind == ".txt":
+        return ({"text": line} for line in read_lines(path))
+    raise UsageError(f"{path}: unknown kind of data file {kind!r}; there are: {', '.join(SUFFIXES)} (and .gz of each)")
+
+
+def open_text(path: Path) -> TextIO:
+    """The file as UTF-8 text (a byte-order mark dropped), unpacked where it ends in `.gz`."""
+    try:
+        opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
+        binary = opener(path, "rb")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Lines without their ends, in constant memory; UsageError for bytes that are no UTF-8 and for monstrous lines."""
+    number, total, packed = 0, 0, path.suffix.lower() == ".gz"
+    with open_text(path) as file:
+        while True:
+            number += 1
+            try:
+                line = file.readline(LINE_CAP + 1)
+            except UnicodeDecodeError as error:
+                raise UsageError(f"{path}, line {number} or soon after: not UTF-8 ({error.reason})") from None
+            except (OSError, EOFError) as error:
+                raise UsageError(f"{path}: {error}; the file is damaged") from None
+            if not line:
+                return
+            total += len(line)
+            if len(line) > LINE_CAP or (packed and total > GZ_CAP):
+                raise UsageError(f"{path}, line {number}: too long to be a data file of this kind")
+            yield line.rstrip("\r\n")
+
+
+def _separated(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
+    lines = (line + "\n" for line in read_lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, quoting=cast(Any, quoting), strict=quoting != csv.QUOTE_NONE)
+    header: list[str] = []
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not header:
+                header = [name.strip() for name in cells]
+                continue
+            if len(cells) != len(header):
+                raise UsageError(
+                    f"{path}, line {reader.line_num}: {len(cells)} columns, but the header names {len(header)}"
+                )
+            yield dict(zip(header, cells))
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{path}, line {number}: not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise UsageError(f"{path}, line {number}: a {type(row).__name__} where an object belongs")
+        yield row
+
+
+def read_json(path: Path) -> list[Any]:
+    """All JSON documents of a file, one after the other (most files hold one)."""
+    text = "\n".join(read_lines(path))
+    decoder, documents, position = json.JSONDecoder(), [], 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        try:
+            document, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            line = text.count("\n", 0, getattr(error, "pos", position)) + 1
+            raise UsageError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', 'nested too deeply')})") from None
+        documents.append(document)
+    return documents
+
+
+def _json_documents(path: Path) -> Iterator[Row]:
+    """Objects of a JSON file: a list of them, several documents, or one object with a single list inside."""
+    documents = read_json(path)
+    rows = documents[0] if len(documents) == 1 else documents
+    if isinstance(rows, dict):
+        lists = [v for v in rows.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        rows = lists[0] if len(lists) == 1 else [rows]
+    if not isinstance(rows, list):
+        raise UsageError(f"{path}: a {type(rows).__name__} where a list of objects belongs")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UsageError(f"{path}, item {number}: a {type(row).__name__} where an object belongs")
+        yield row
+
+
+def parse_hub(source: str) -> tuple[str, str | None, str | None, str]:
+    """`hub:org/name[/config][@rev][:split]` → (repo, config, revision, split); `glue/X` means `nyu-mll/glue`."""
+    name, _, split = source.removeprefix("hub:").partition(":")
+    name, _, revision = name.partition("@")
+    parts = [p for p in name.split("/") if p]
+    if parts and parts[0] == "glue":
+        parts = ["nyu-mll", *parts]
+    if not 2 <= len(parts) <= 3:
+        raise UsageError(f"{source!r}: write hub:org/name[/config][@revision][:split]")
+    return "/".join(parts[:2]), parts[2] if len(parts) == 3 else None, revision or None, split or "test"
+
+
+def _hub_rows(source: str) -> Iterator[Row]:
+    repo, config, revision, split = parse_hub(source)
+    try:
+        import datasets
+    except ImportError:
+        raise UsageError(f"{source} needs the datasets package: pip install 'poise[hub]'") from None
+    try:
+        rows = datasets.load_dataset(repo, config, revision=revision, split=split)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{source} could not be loaded: {reason}") from None
+    return (dict(row) for row in rows)
+
+
+def data_sha(source: Any) -> str:
+    """SHA-256 over the bytes of all files of a source (in order), or over the rows of a hub data set; "" for None."""
+    if source is None:
+        return ""
+    sha = hashlib.sha256()
+    for one in source if isinstance(source, list | tuple) else [source]:
+        if str(one).startswith("hub:"):
+            for row in _hub_rows(str(one)):
+                sha.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+            continue
+        for path in files_of(one):
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    sha.update(chunk)
+    return sha.hexdigest()

@@ -1,0 +1,210 @@
+"""Named extractors: what counts as the answer in a model's text; conservative, `None` rather than a guess.
+
+`label`: the choices are looked for as whole words, case-insensitively, longest first. One of them in the text: that
+one, unless it is negated ("not positive"). Several: the one that the text begins with (after a lead such as
+"Sentiment:" or "the answer is"), unless the other follows it by "or", "and", "/"; else ambiguous, `None`.
+`math`: the last \\boxed{…}, else after the last "answer is" / "Answer:" / "####", else the last line (what follows
+its last "=" where that is no equation in one letter), freed of markdown, dollars and trailing prose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from poise.registry import did_you_mean
+from poise.types import Sample, UsageError
+
+NAMES = ("text", "first_line", "label", "letter", "number", "final_number", "math", "code")
+
+_NUMBER = (
+    r"[-+−]?(?:\$|€|£)?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))(?:[eE][-+]?\d+\b)?"
+)
+_NUMBERS = re.compile(rf"(?<![\w.])({_NUMBER})(?:\s*/\s*(\d+)(?![\d.]))?")
+_FENCE = re.compile(r"^```[\w+-]*[ \t]*\n?(.*?)(?:\n?```|\Z)", re.DOTALL | re.MULTILINE)
+_LEAD = (
+    r"^(?:\s|[*_`\"'“”#>-])*(?:(?:the |my |final |correct |best )*"
+    r"(?:answer|label|sentiment|class|category|option|choice)"
+    r"(?:\s+(?:is|would be|of [^.\n]{0,60}? is))?\s*[:=]?|(?:it|this|that)(?:'s| is)\b|(?:the|this) \w+ is\b)?"
+    r"(?:\s|[*_`\"'“”(:])*"
+)
+_ANSWER_IS = re.compile(
+    r"(?:\b(?:final\s+)?answer\b(?:\s+\w+){0,3}?\s+(?:is|are|equals|=)\s*:?|\banswer\s*:|####|\btherefore,?|\bhence,?|\bthus,?)",
+    re.IGNORECASE,
+)
+
+
+def extract(name: str, text: str, sample: Sample, stop: Sequence[str] = ()) -> str | None:
+    """The answer in `text` by the extractor `name` (text cut at the first of `stop`); None = nothing found."""
+    known = _EXTRACTORS.get(name)
+    if known is None:
+        raise UsageError(f"unknown extractor {name!r}{did_you_mean(name, _EXTRACTORS)}")
+    for mark in stop:
+        text = text.split(mark, 1)[0] if mark else text
+    return known(text, sample)
+
+
+def _text(text: str, sample: Sample) -> str | None:
+    return unfence(text).strip() or None
+
+
+def _first_line(text: str, sample: Sample) -> str | None:
+    return next((line.strip() for line in unfence(text).splitlines() if line.strip()), None)
+
+
+def unfence(text: str) -> str:
+    """The inside of the text's one markdown fence if the text is little else; the text itself otherwise."""
+    stripped = text.strip()
+    found = _FENCE.match(stripped)
+    if found and not stripped[found.end() :].strip():
+        return found.group(1)
+    return text
+
+
+def _label(text: str, sample: Sample) -> str | None:
+    choices = sample.choices or ()
+    if choices and all(len(c) == 1 and c.isalpha() for c in choices):
+        return _letter(text, sample)
+    text = unfence(text)
+    by_name = {c.casefold(): c for c in choices}
+    words = "|".join(re.escape(c) for c in sorted(choices, key=len, reverse=True) if c)
+    if not words:
+        return None
+    # A label in a script without spaces (Chinese) has no word boundary on its side.
+    word = rf"(?:(?<!\w)|(?<=[^\x00-\u024f]))({words})(?:(?!\w)|(?=[^\x00-\u024f]))"
+    hits = list(re.finditer(word, text, re.IGNORECASE))
+    found = {by_name.get(h.group(1).casefold(), h.group(1)) for h in hits}
+    if not hits:
+        return None
+    if len(found) == 1:
+        before = text[max(0, hits[0].start() - 24) : hits[0].start()]
+        return (
+            None
+            if re.search(
+                r"\b(?:not|never|neither|isn'?t|n't|hardly)\b[\s\"'*]*(?:a |an |very |really )?[\"'*]*$", before, re.I
+            )
+            else found.pop()
+        )
+    if re.match(_LEAD, text, re.IGNORECASE).end() < hits[0].start():  # type: ignore[union-attr]
+        return None
+    between = text[hits[0].end() : hits[1].start()].strip(" \t*_`\"'“”)(").casefold()
+    same = hits[0].group(1).casefold() == hits[1].group(1).casefold()
+    if not same and between in ("or", "and", "/", ",", "and/or", "|", ""):
+        return None
+    return by_name.get(hits[0].group(1).casefold(), hits[0].group(1))
+
+
+def _letter(text: str, sample: Sample) -> str | None:
+    """The one option letter: alone, marked as in "(B)", "B.", "**B**", or after "answer is"; None if two differ."""
+    letters = [c for c in (sample.choices or ()) if len(c) == 1] or list("ABCDEFGHIJ")
+    known = {c.casefold(): c for c in letters}
+    span = "[" + "".join(re.escape(c) for c in letters) + "]"
+    text = unfence(text)
+    first = re.match(rf"[\s*_`\"'(\[]*({span})(?:[\s*_`\"')\].:,]*$|[)\].:*]|\s*\n|,\s)", text, re.IGNORECASE)
+    stated = [
+        m.group(1).casefold()
+        for m in re.finditer(
+            rf"\b(?:answer|choice|option)\b(?:\s+(?:is|would be))?\s*:?[\s*_`\"'(\[]*(?:option\s*)?({span})(?![\w'’-])",
+            text,
+            re.I,
+        )
+    ]
+    if stated:
+        return known[stated[-1]] if len(set(stated)) == 1 else None
+    if first:
+        return known[first.group(1).casefold()]
+    marked = {m.casefold() for m in re.findall(rf"\(({span})\)|\*\*({span})\b", text, re.I) for m in m if m}
+    return known[marked.pop()] if len(marked) == 1 else None
+
+
+def _number(text: str, sample: Sample) -> str | None:
+    """The first number of the text, without thousands separators or currency."""
+    found = _NUMBERS.search(text)
+    return _plain(found) if found else None
+
+
+def _final_number(text: str, sample: Sample) -> str | None:
+    """The number after the last "####", in the last box, after the last "answer is", else the last of the text."""
+    boxed = _boxed(text)
+    if boxed is not None and (found := _NUMBERS.search(boxed)):
+        return _plain(found)
+    stated = [m.end() for m in re.finditer(r"####|\banswer\b[^.\n]{0,40}?(?:\bis\b|:|=)", text, re.IGNORECASE)]
+    if stated and (found := _NUMBERS.search(text, stated[-1])):
+        return _plain(found)
+    numbers = list(_NUMBERS.finditer(text))
+    return _plain(numbers[-1]) if numbers else None
+
+
+def _plain(found: re.Match[str]) -> str:
+    number = re.sub(r"[,$€£\s]", "", found.group(1)).replace("−", "-").removeprefix("+")
+    return f"{number}/{found.group(2)}" if found.group(2) else number
+
+
+def _boxed(text: str) -> str | None:
+    """The inside of the last \\boxed{…}, braces balanced."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth, begin = 0, start + len("\\boxed")
+    for i in range(begin, len(text)):
+        depth += (text[i] == "{") - (text[i] == "}")
+        if depth == 0:
+            return text[begin + 1 : i]
+    return None
+
+
+def _math(text: str, sample: Sample) -> str | None:
+    text = unfence(text)
+    boxed = _boxed(text)
+    if boxed is not None:
+        return _tidy_math(boxed)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
+    if not lines:
+        return None
+    stated = list(_ANSWER_IS.finditer(text))
+    if stated:
+        rest = text[stated[-1].end() :].strip(" \t:*")
+        line = next((part.strip() for part in rest.splitlines() if part.strip()), "")
+        if line:
+            return _tidy_math(line)
+    return _tidy_math(lines[-1])
+
+
+def _tidy_math(line: str) -> str | None:
+    """A line without markdown, dollars, a lead of words ("so x is"), trailing prose and full stop."""
+    line = re.sub(
+        r"\\[()\[\]]|\$\$?|`|(?<!\*)\*\*(?=[^\s*].*?[^\s*]\*\*(?!\*)\W*$)|^\*\*|\*\*(?=\W*$)", "", line
+    ).strip()
+    line = re.sub(r"^(?:[-•>]\s+)", "", line)
+    if re.fullmatch(r"(?:true|false|yes|no)\b.*", line, re.IGNORECASE | re.DOTALL):
+        return re.match(r"\w+", line).group(0)  # type: ignore[union-attr]
+    found = re.match(r"[^=]*\b(?:is|are|equals|be)\b:?\s+(?=[-+−\d({\[\\.√]|[a-zA-Z]\b)(.+)", line, re.IGNORECASE)
+    if found and not re.search(r"\d+\s*[:]\s*\d\d", line[: found.start(1)]):
+        line = found.group(1)
+    # What follows the last "=" is the result, but "y = 2*x" keeps its right side only by the comparison itself.
+    if line.count("=") and re.search(r"=\s*\S", line) and not re.search(r"[<>!]=", line):
+        line = line.rsplit("=", 1)[1]
+    line = re.split(
+        r"(?<=[\w)\]}%])[.;!?](?=\s|$)|,?\s+(?:because|since|which|so|as|where|when|for|dollars?|units?)\b",
+        line,
+        maxsplit=1,
+    )[0]
+    return line.strip(" \t.;:!") or None
+
+
+def _code(text: str, sample: Sample) -> str | None:
+    """The inside of the first markdown fence, else the whole text."""
+    found = re.search(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", text, re.DOTALL)
+    return (found.group(1) if found else text).rstrip() or None
+
+
+_EXTRACTORS = {
+    "text": _text,
+    "first_line": _first_line,
+    "label": _label,
+    "letter": _letter,
+    "number": _number,
+    "final_number": _final_number,
+    "math": _math,
+    "code": _code,
+}
