@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from poise.measure.backends import _inprocess
 from poise.measure.backends._inprocess import Prepared
+from poise.measure.host import default_threads, model_bytes
 from poise.measure.tokens import folder_codec
 from poise.plan.spec import Deployment, Model
 from poise.types import Answer, Opened, Raw, Request, UsageError
@@ -23,8 +24,8 @@ CHUNK = 512
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    threads: int = 1
-    """Threads of one operator. Tiny models are slower on two than on one."""
+    threads: int | None = None
+    """Threads of one operator; null: 1 for small models, else all physical cores."""
 
 
 class Onnx:
@@ -42,10 +43,11 @@ class Onnx:
         self._pad = int(config["model"]["pad_token_id"])
         self._codec = folder_codec(folder, self._eos, int(config["model"]["context_length"]))
         device = "cuda" if deployment.device == "cuda" else "cpu"
-        self._model = _load(folder, device, options.threads)
+        threads = options.threads or default_threads(model_bytes(folder) or 0)
+        self._model = _load(folder, device, threads)
         return Opened(
             versions={name: version(name) for name in ("onnxruntime-genai", "onnxruntime", "tokenizers")},
-            settings={"device": device, "threads": options.threads},
+            settings={"device": device, "threads": threads},
             tokenizer_sha=self._codec.tokenizer_sha,
             template_sha=self._codec.template_sha,
         )

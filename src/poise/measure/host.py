@@ -1,0 +1,251 @@
+"""What this machine is (for `environment.json`) and what fits on it: no host name, no user name, no path."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import struct
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "poise", "msgspec", "uvloop", "httptools", "numpy", "tokenizers", "onnxruntime", "onnxruntime-genai", "torch",
+    "transformers", "accelerate", "peft", "bitsandbytes", "torchao", "nvidia-ml-py",
+)  # fmt: skip
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "sve")
+SMALL_BYTES = 200_000_000
+"""Below this the weights of a model nearly fit a cache, and more threads cost more than they bring."""
+BYTES: dict[str, float] = {
+    "float32": 4,
+    "fp32": 4,
+    "float16": 2,
+    "fp16": 2,
+    "bfloat16": 2,
+    "bf16": 2,
+    "int8": 1,
+    "int4": 0.5,
+}
+
+
+def default_threads(model_bytes: int) -> int:
+    """1 for a small model (it is slower on two threads as soon as the host is shared), else all physical cores."""
+    import psutil
+
+    return 1 if model_bytes < SMALL_BYTES else psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------- memory
+
+
+def model_bytes(source: str | Path, dtype: str = "auto", quantization: str = "none") -> int | None:
+    """Memory the weights of a local folder take as they would be loaded; None where nothing local tells.
+
+    From the parameter count in the safetensors headers (times the bytes of the precision), the size of ONNX files,
+    or `config.json` where there are no weights.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return None
+    per_weight: float | None = BYTES.get(quantization) or BYTES.get(dtype)
+    stored = [_safetensors(path) for path in sorted(folder.glob("*.safetensors"))]
+    if stored:
+        count, size = sum(c for c, _ in stored), sum(b for _, b in stored)
+        return round(count * per_weight) if per_weight else size
+    files: list[Path] = [p for pattern in ("*.onnx", "*.onnx.data", "*.bin", "*.gguf") for p in folder.glob(pattern)]
+    if files:
+        return sum(p.stat().st_size for p in files)
+    return _config_bytes(folder / "config.json", per_weight or 4.0)
+
+
+def _safetensors(path: Path) -> tuple[int, int]:
+    """(parameters, bytes) from the header: 8 bytes of length, then JSON (github.com/huggingface/safetensors)."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        if not 0 < length < 100_000_000:
+            return 0, path.stat().st_size
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return 0, path.stat().st_size
+    count = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            elements = 1
+            for side in tensor["shape"]:
+                elements *= side
+            count += elements
+    return count, path.stat().st_size - length - 8
+
+
+def _config_bytes(path: Path, per_weight: float) -> int | None:
+    """Weights of a dense Llama-shaped model: embeddings, attention and gated feed-forward of every layer."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+        heads = config["num_attention_heads"]
+        head = config.get("head_dim") or hidden // heads
+        attention = 2 * hidden * head * (heads + config.get("num_key_value_heads", heads))
+        feed = 3 * hidden * config["intermediate_size"]
+        tables = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+        return int((layers * (attention + feed) + tables) * per_weight)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def memory_available(device: str = "cpu") -> int | None:
+    """Bytes free for a model on this host (or on the first GPU, for `cuda`); None where it cannot be known."""
+    if device.startswith("cuda"):
+        free = [gpu["mem_free_bytes"] for gpu in gpus()]
+        return int(free[0]) if free else None
+    import psutil
+
+    return min(int(psutil.virtual_memory().available), _cgroup_free() or 2**63)
+
+
+def _cgroup_free() -> int | None:
+    """What a container's memory limit leaves, where there is one (cgroup v2, then v1)."""
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        top, now = _read(limit), _read(used)
+        if top.isdigit() and now.isdigit() and int(top) < 2**62:
+            return max(0, int(top) - int(now))
+    return None
+
+
+# ---------------------------------------------------------------- environment
+
+
+def environment() -> dict[str, Any]:
+    """Machine, processor, memory, accelerators, system, packages and who else was busy: facts a reader compares by."""
+    import psutil
+
+    load = os.getloadavg() if hasattr(os, "getloadavg") else ()
+    return {
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "cores": {"physical": psutil.cpu_count(logical=False), "logical": os.cpu_count(), "usable": _usable()},
+        "flags": [flag for flag in FLAGS if flag in _flags()],
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        "memory_bytes": psutil.virtual_memory().total,
+        "memory_available_bytes": memory_available(),
+        "gpus": gpus(),
+        "os": _system(),
+        "python": platform.python_version(),
+        "virtualised": _virtualised(),
+        "packages": _packages(),
+        "load_average": [round(value, 2) for value in load],
+    }
+
+
+def gpus() -> list[dict[str, Any]]:
+    """NVIDIA devices through NVML: name, driver, memory, and how many processes use each already."""
+    if not has_nvidia():
+        return []
+    try:
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+    except Exception:  # no usable driver: then there is no GPU to speak of
+        return []
+    found = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        found.append(
+            {
+                "name": _text(nvml.nvmlDeviceGetName(handle)),
+                "driver": _text(nvml.nvmlSystemGetDriverVersion()),
+                "mem_bytes": memory.total,
+                "mem_free_bytes": memory.free,
+                "processes": _count(nvml.nvmlDeviceGetComputeRunningProcesses, handle),
+            }
+        )
+    nvml.nvmlShutdown()
+    return found
+
+
+def has_nvidia() -> bool:
+    """A cheap look (no library is loaded) at whether an NVIDIA driver is there."""
+    return any(Path(p).exists() for p in ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")) or os.name == "nt"
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _count(ask: Any, handle: Any) -> int | None:
+    try:
+        return len(ask(handle))
+    except Exception:  # some virtual machines hide processes
+        return None
+
+
+def _cpu() -> str:
+    """The processor's name as the system tells it (Apple's chip name through sysctl)."""
+    if platform.system() == "Darwin":
+        return _command("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _flags() -> set[str]:
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith(("flags", "Features")):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def _usable() -> int | None:
+    """Cores this process may use: affinity, and a container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdigit() and period.strip().isdigit() and cores:
+        return max(1, min(cores, round(int(quota) / int(period))))
+    return cores
+
+
+def _system() -> str:
+    if platform.system() == "Darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    named = [line[12:].strip('"') for line in _read("/etc/os-release").splitlines() if line.startswith("PRETTY_NAME=")]
+    kernel = f"{platform.system()} {platform.release()}"
+    return f"{named[0]}, {kernel}" if named else kernel
+
+
+def _virtualised() -> bool | None:
+    if platform.system() == "Darwin":
+        answer = _command("sysctl", "-n", "kern.hv_vmm_present")
+        return answer == "1" if answer else None
+    return "hypervisor" in _flags() if _flags() else None
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _command(*argv: str) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=2, check=False).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
