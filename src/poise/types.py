@@ -74,7 +74,7 @@ class Request(Struct, frozen=True, omit_defaults=True):
 
 
 class Timeline(Struct, frozen=True, omit_defaults=True):
-    """When what arrived. `sent_ns` is a clock reading; all else counts from it (chunk deltas: from the chunk before)."""
+    """When what arrived. `sent_ns` is a clock reading; the rest counts from it (chunk deltas: from the chunk before)."""
 
     sent_ns: int
     chunk_deltas_ns: list[int] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Timeline(Struct, frozen=True, omit_defaults=True):
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
-    """Why a request has no answer. `kind` is one lower-case word group: connect, reset, http, timeout, engine, parse…"""
+    """Why a request has no answer. `kind` is one lower-case word: connect, reset, http, timeout, engine, parse …"""
 
     kind: str
     message: str

@@ -41,8 +41,8 @@ class Plan:
     study: Study
     cells: list[Cell]
     items: dict[str, Items]
-    sources: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(model, deployment) -> resolved path or name."""
+    sources: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    """(model, deployment) -> kind of source, and its resolved path or name."""
 
     @property
     def requests(self) -> int:
@@ -58,7 +58,7 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
     tasks = {use.name: _Task(study, use, allow_code) for use in study.tasks}
     cells: list[Cell] = []
     items: dict[str, Items] = {}
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], tuple[str, str]] = {}
     for model in study.models:
         for deployment in study.deployments:
             backend = registry.lookup("backend", deployment.backend, allow_code)
@@ -66,7 +66,7 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
             picked = pick(model, deployment, tuple(backend.reads), study.base_dir)
             if picked is None:
                 continue
-            found[model.name, deployment.name] = picked[1]
+            found[model.name, deployment.name] = picked
             for use in study.tasks:
                 for load in study.loads:
                     if _selected(study, model, deployment, use, load):
@@ -302,7 +302,7 @@ def _beside(task: str, base_dir: str) -> str:
 
 
 def workers(plan: Plan) -> list[list[Cell]]:
-    """Planned cells grouped by worker (model x deployment x repeat); repeats interleaved, so that drift is no effect."""
+    """Planned cells by worker (model x deployment x repeat); repeats are interleaved, so that drift is no effect."""
     groups: dict[tuple[int, str, str], list[Cell]] = {}
     for cell in plan.cells:
         if cell.state == "planned":

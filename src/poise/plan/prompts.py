@@ -114,7 +114,7 @@ class Asker:
 
 
 def warmups(requests: Sequence[Request], count: int) -> list[Request]:
-    """`count` requests of the measured ones' kind and length whose prompts are not among them: their words, reversed."""
+    """`count` requests of the measured ones' kind and length, their words reversed: prompts that are not measured."""
 
     def reverse(text: str) -> str:
         return " ".join(reversed(text.split(" ")))

@@ -1,4 +1,4 @@
-"""Where a model's artefacts are: names and paths of a study resolved per kind of engine, with a digest for the cell id."""
+"""Where a model's artefacts are: names and paths resolved per kind of engine, with a digest for the cell id."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Mode = Literal["generate", "choice", "perplexity"]
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A model and where each kind of engine finds it: `source` maps kind (hf, onnx, gguf, api, bundled) to a path or name."""
+    """A model and where engines find it: `source` maps a kind (hf, onnx, gguf, api, bundled, any) to a path or name."""
 
     name: str
     source: dict[str, str | dict[str, str]]

@@ -1,0 +1,143 @@
+"""The library: the same nouns as the command line, for notebooks and scripts (CONTRACT §5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poise.plan.build import Plan
+from poise.plan.build import plan as build_plan
+from poise.plan.read import load_study
+from poise.plan.spec import Study
+from poise.store.run import CellFolder, Run, open_run
+from poise.types import Summary, UsageError
+
+if TYPE_CHECKING:
+    from poise.measure.run import Outcome, Watcher
+
+PathLike = str | os.PathLike[str]
+Runs = Run | PathLike | Sequence[Run | PathLike]
+
+__all__ = ["compare", "load_study", "open_run", "plan", "render", "run", "score", "summarize"]
+
+
+def plan(study: Study | PathLike | dict[str, Any], *, allow_code: bool = False) -> Plan:
+    """Expand a study without running anything; `print()` shows cells, requests, rough time, memory and disk."""
+    return build_plan(_study(study), allow_code=allow_code)
+
+
+def run(
+    study: Study | PathLike | dict[str, Any],
+    out: PathLike | None = None,
+    *,
+    retry_failed: bool = False,
+    allow_code: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Measure a study into the folder `out` (default `runs/<name>`) and open it. The same call resumes.
+
+    Raises UsageError before anything runs for what can be known beforehand; later failures are recorded as data.
+    """
+    checked = _study(study)
+    folder = Path(out) if out is not None else Path("runs") / checked.name
+    execute(
+        build_plan(checked, allow_code=allow_code),
+        folder,
+        retry_failed=retry_failed,
+        allow_code=allow_code,
+        quiet=quiet,
+    )
+    return open_run(folder)
+
+
+def execute(
+    planned: Plan,
+    out: Path,
+    *,
+    source: str = "",
+    argv: list[str] | None = None,
+    retry_failed: bool = False,
+    allow_code: bool = False,
+    quiet: bool = False,
+) -> Outcome:
+    """Run a plan with the progress display, scoring each finished cell between two cells."""
+    from rich.console import Console
+
+    from poise.measure.run import execute as measure
+    from poise.report.progress import Progress
+
+    watcher: Watcher = Progress(Console(stderr=True, quiet=quiet))
+    if not source:
+        from poise.cli_study import to_yaml
+
+        source = to_yaml(planned.study)
+    return measure(
+        planned,
+        out,
+        source=source,
+        argv=argv,
+        watcher=watcher,
+        between=_glance,
+        retry_failed=retry_failed,
+        allow_code=allow_code,
+    )
+
+
+def _glance(folder: CellFolder) -> tuple[float | None, float | None]:
+    from poise.understand.summarize import glance
+
+    return glance(folder)
+
+
+def summarize(runs: Runs) -> Summary:
+    """Everything derived from one or several run folders, merged into one table."""
+    from poise.understand.summarize import summarize as derive
+
+    return derive(_opened(runs))
+
+
+def score(runs: Runs) -> Summary:
+    """Score again from the recorded answers, whatever was derived before; no model is asked."""
+    import shutil
+
+    for one in _opened(runs):
+        shutil.rmtree(one.path / "derived", ignore_errors=True)
+    return summarize(runs)
+
+
+def compare(a: Runs, b: Runs | None = None, **where: str) -> Any:
+    """Paired differences between two systems on the same items, with intervals; see `understand.compare`."""
+    from poise.understand.compare import compare as paired
+
+    return paired(_opened(a), None if b is None else _opened(b), **where)
+
+
+def render(runs: Runs, path: PathLike) -> Path:
+    """Write a report; the suffix says which: .html, .md, .csv, .json or .parquet."""
+    from poise import registry
+
+    target = Path(path)
+    if target.suffix not in registry.names("reporter"):
+        known = ", ".join(registry.names("reporter"))
+        raise UsageError(f"no report of kind {target.suffix or str(target)!r}; there are: {known}")
+    reporter = registry.lookup("reporter", target.suffix)()
+    opened = _opened(runs)
+    data: bytes = reporter.render(summarize(opened), opened)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}") from None
+    return target
+
+
+def _study(study: Study | PathLike | dict[str, Any]) -> Study:
+    return study if isinstance(study, Study) else load_study(study)
+
+
+def _opened(runs: Runs) -> list[Run]:
+    if isinstance(runs, Run | str | os.PathLike):
+        runs = [runs]
+    return [one if isinstance(one, Run) else open_run(one) for one in runs]

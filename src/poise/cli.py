@@ -1,0 +1,338 @@
+"""The command line: each command reads its input, calls one function, prints, and ends with the right exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poise.types import PoiseError
+
+app = typer.Typer(
+    help="Measure how good, how fast and how costly an LLM deployment is, on the same requests.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+Study = Annotated[str | None, typer.Argument(help="Study file (.yaml, .toml); or use the flags below.")]
+Models = Annotated[
+    str | None,
+    typer.Option("-m", "--model", help="Models, comma list: bundled:s, a folder, a hub name, a served name."),
+]
+Backends = Annotated[
+    str | None, typer.Option("-b", "--backend", help="Engines, comma list: onnx, transformers, openai …")
+]
+Deployments = Annotated[
+    str | None, typer.Option("-d", "--deployment", help="With a study file: only these deployments.")
+]
+Tasks = Annotated[str | None, typer.Option("-t", "--task", help="Tasks or groups, comma list; see `poise tasks`.")]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Run folder (default runs/<name>); the same folder resumes.")
+]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="Server of the openai engine, e.g. http://127.0.0.1:8000/v1.")
+]
+KeyEnv = Annotated[str | None, typer.Option("--key-env", help="Environment variable that holds the server's key.")]
+AllowKey = Annotated[list[str] | None, typer.Option("--allow-key", help="VAR@HOST: the key in VAR may go to HOST.")]
+Data = Annotated[list[str] | None, typer.Option("--data", help="[TASK=]PATH[,PATH] of a task's data.")]
+Concurrency = Annotated[str | None, typer.Option("--concurrency", help="Requests in flight, comma list sweeps: 1,8.")]
+Batch = Annotated[str | None, typer.Option("--batch", help="Static batch sizes, comma list sweeps.")]
+Rate = Annotated[
+    str | None, typer.Option("--rate", help="Open loop: requests per second (Poisson), comma list sweeps.")
+]
+Requests = Annotated[int | None, typer.Option("--requests", min=1, help="At most this many requests a cell.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer in tokens.")]
+PromptTokens = Annotated[int | None, typer.Option("--prompt-tokens", min=1, help="Prompt length of task synthetic.")]
+OutputTokens = Annotated[int | None, typer.Option("--output-tokens", min=1, help="Answer length of task synthetic.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Items a task, drawn by seed; raising it asks only new ones.")
+]
+Mode = Annotated[str | None, typer.Option("--mode", help="generate, choice or perplexity.")]
+Shots = Annotated[int | None, typer.Option("--shots", min=0, help="Worked examples in the prompt.")]
+Repeats = Annotated[int | None, typer.Option("--repeats", min=1, help="Fresh processes, interleaved.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every draw.")]
+TaskOption = Annotated[list[str] | None, typer.Option("-T", help="Task option key=value.")]
+BackendOption = Annotated[
+    list[str] | None, typer.Option("-O", help="Backend option key=value (also device, dtype, quantization).")
+]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the code a study names (file.py:Name, python:).")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Runs = Annotated[list[Path], typer.Argument(help="Run folders; several are read as one table.")]
+
+
+def _console() -> Any:
+    """Results go to stdout; a pipe gets the width of its reader (COLUMNS), or 100 columns."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=100)
+
+
+def _planned(ctx: typer.Context, allow_code: bool) -> tuple[Any, str]:
+    """The plan that the flags of `run` and `plan` describe, and the study's text."""
+    from poise.api import plan
+    from poise.cli_study import Flags, study_from_flags
+
+    p = ctx.params
+    flags = Flags(
+        study=p["study"],
+        models=p["models"],
+        backends=p["backends"],
+        deployments=p["deployments"],
+        tasks=p["tasks"],
+        base_url=p["base_url"],
+        key_env=p["key_env"],
+        allow_keys=p["allow_key"] or [],
+        data=p["data"] or [],
+        concurrency=p["concurrency"],
+        batch=p["batch"],
+        rate=p["rate"],
+        requests=p["requests"],
+        max_tokens=p["max_tokens"],
+        prompt_tokens=p["prompt_tokens"],
+        output_tokens=p["output_tokens"],
+        limit=p["limit"],
+        mode=p["mode"],
+        shots=p["shots"],
+        repeats=p["repeats"],
+        seed=p["seed"],
+        task_options=p["task_option"] or [],
+        backend_options=p["backend_option"] or [],
+    )
+    study, source = study_from_flags(flags)
+    return plan(study, allow_code=allow_code), source
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    study: Study = None,
+    models: Models = None,
+    backends: Backends = None,
+    deployments: Deployments = None,
+    tasks: Tasks = None,
+    out: Out = None,
+    base_url: BaseUrl = None,
+    key_env: KeyEnv = None,
+    allow_key: AllowKey = None,
+    data: Data = None,
+    concurrency: Concurrency = None,
+    batch: Batch = None,
+    rate: Rate = None,
+    requests: Requests = None,
+    max_tokens: MaxTokens = None,
+    prompt_tokens: PromptTokens = None,
+    output_tokens: OutputTokens = None,
+    limit: Limit = None,
+    mode: Mode = None,
+    shots: Shots = None,
+    repeats: Repeats = None,
+    seed: Seed = None,
+    task_option: TaskOption = None,
+    backend_option: BackendOption = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask failed requests again.")] = False,
+    allow_code: AllowCode = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress display.")] = False,
+) -> None:
+    """Measure a study: quality and speed on the same requests. The same command resumes."""
+    planned, source = _planned(ctx, allow_code)
+    folder = out or Path("runs") / planned.study.name
+    raise typer.Exit(_run_and_show(planned, source, folder, retry_failed, allow_code, quiet))
+
+
+def _run_and_show(planned: Any, source: str, folder: Path, retry_failed: bool, allow_code: bool, quiet: bool) -> int:
+    from poise.api import execute, summarize
+    from poise.cli_study import argv
+    from poise.report.terminal import print_summary
+
+    try:
+        outcome = execute(
+            planned, folder, source=source, argv=argv(), retry_failed=retry_failed, allow_code=allow_code, quiet=quiet
+        )
+    except KeyboardInterrupt:
+        print(f"interrupted; what was measured is kept in {folder}, the same command goes on", file=sys.stderr)
+        return 130
+    print_summary(summarize(folder), _console())
+    print(f"\nresults: {folder}", file=sys.stderr)
+    return 3 if outcome.failed else 0
+
+
+@app.command()
+def plan(
+    ctx: typer.Context,
+    study: Study = None,
+    models: Models = None,
+    backends: Backends = None,
+    deployments: Deployments = None,
+    tasks: Tasks = None,
+    base_url: BaseUrl = None,
+    key_env: KeyEnv = None,
+    allow_key: AllowKey = None,
+    data: Data = None,
+    concurrency: Concurrency = None,
+    batch: Batch = None,
+    rate: Rate = None,
+    requests: Requests = None,
+    max_tokens: MaxTokens = None,
+    prompt_tokens: PromptTokens = None,
+    output_tokens: OutputTokens = None,
+    limit: Limit = None,
+    mode: Mode = None,
+    shots: Shots = None,
+    repeats: Repeats = None,
+    seed: Seed = None,
+    task_option: TaskOption = None,
+    backend_option: BackendOption = None,
+    allow_code: AllowCode = False,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the study these flags make.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a study would do: cells, requests, rough time, memory and disk. Starts nothing."""
+    from poise.cli_study import to_yaml
+    from poise.report.planned import print_plan
+
+    planned, _ = _planned(ctx, allow_code)
+    if yaml:
+        print(to_yaml(planned.study), end="")
+        return
+    from poise.measure import host, preflight
+
+    problems = preflight.problems(planned, allow_code=allow_code)
+    print_plan(planned, problems, host.model_bytes, host.memory_available(), _console(), as_json=json)
+    hard = {d.name for d in planned.study.deployments if not d.optional}
+    if any(deployment in hard for _, deployment in problems):
+        raise typer.Exit(2)
+
+
+@app.command()
+def summary(runs: Runs, json: Json = False) -> None:
+    """Quality, speed and their balance, from one or several run folders."""
+    from poise.api import summarize
+    from poise.report.terminal import print_summary
+    from poise.understand.summarize import to_json
+
+    result = summarize(runs)
+    if json:
+        sys.stdout.buffer.write(to_json(result))
+    else:
+        print_summary(result, _console())
+
+
+@app.command()
+def report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option("-o", "--out", help="x.html, .md, .csv, .json or .parquet.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write a report of one or several run folders."""
+    from poise.api import render
+
+    print(render(runs, out))
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    sample: Annotated[str | None, typer.Argument(help="Sample id; without it, the samples are listed.")] = None,
+) -> None:
+    """Show one sample across all systems: prompt, answers, target, scores, token times."""
+    from poise.api import open_run
+    from poise.report.show import show as show_sample
+
+    show_sample(open_run(run), sample, _console())
+
+
+@app.command()
+def score(runs: Runs, json: Json = False) -> None:
+    """Score a run's recorded answers again; no model is asked."""
+    from poise.api import score as again
+    from poise.report.terminal import print_summary
+    from poise.understand.summarize import to_json
+
+    result = again(runs)
+    if json:
+        sys.stdout.buffer.write(to_json(result))
+    else:
+        print_summary(result, _console())
+
+
+@app.command()
+def tasks(json: Json = False) -> None:
+    """List the tasks and groups."""
+    from poise.report.listing import print_tasks
+
+    print_tasks(_console(), as_json=json)
+
+
+@app.command()
+def backends(json: Json = False) -> None:
+    """List the engines, what they can do, and whether they can run here."""
+    from poise.report.listing import print_backends
+
+    print_backends(_console(), as_json=json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder; the same folder resumes.")] = Path("runs/demo"),
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Items a task.")] = 100,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress display.")] = False,
+) -> None:
+    """Run a real study on this machine with the bundled models: no network, no torch, under three minutes."""
+    from poise.api import plan, render
+    from poise.plan.read import load_study
+    from poise.plan.sources import bundled_names
+
+    study = load_study(
+        {
+            "models": [f"bundled:{name}" for name in bundled_names()],
+            "deployments": ["onnx", {"backend": "transformers", "optional": True}],
+            "tasks": [{"task": "mini", "limit": limit}],
+        },
+        name="demo",
+    )
+    code = _run_and_show(plan(study), "", out, False, False, quiet)
+    if code != 130:
+        print(f"report:  {render(out, out / 'report.html')}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point: expected failures are one sentence on stderr, never a traceback."""
+    with contextlib.suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    code = _guarded(lambda: app(standalone_mode=False))
+    sys.exit(code)
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    import click
+
+    try:
+        result = command()
+        return result if isinstance(result, int) else 0
+    except PoiseError as error:
+        print(f"poise: {error}", file=sys.stderr)
+        return error.exit_code
+    except click.exceptions.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("poise: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return 0
+
+
+if __name__ == "__main__":
+    main()

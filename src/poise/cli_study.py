@@ -1,0 +1,190 @@
+"""Command-line flags to a study: the same dict a file would give, so that both pass the same checks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, structs
+
+from poise.plan.positions import Document
+from poise.plan.read import load_study, study_builtins, study_from
+from poise.plan.spec import Study
+from poise.registry import did_you_mean
+from poise.types import UsageError
+
+
+class Flags(Struct, frozen=True, kw_only=True):
+    """What `run` and `plan` accept beside a study file. Comma lists are sweeps."""
+
+    study: str | None = None
+    models: str | None = None
+    backends: str | None = None
+    deployments: str | None = None
+    tasks: str | None = None
+    base_url: str | None = None
+    key_env: str | None = None
+    data: list[str] = []
+    concurrency: str | None = None
+    batch: str | None = None
+    rate: str | None = None
+    requests: int | None = None
+    max_tokens: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    limit: int | None = None
+    mode: str | None = None
+    shots: int | None = None
+    repeats: int | None = None
+    seed: int | None = None
+    task_options: list[str] = []
+    backend_options: list[str] = []
+    allow_keys: list[str] = []
+
+
+def study_from_flags(flags: Flags) -> tuple[Study, str]:
+    """The study and its text for the manifest. UsageError for flags that contradict each other."""
+    if flags.study:
+        path = Path(flags.study)
+        study = load_study(path)
+        if flags.backends:
+            raise UsageError("-b makes a study from flags; with a study file select its deployments by name with -d")
+        study = _select(study, flags)
+        return _adjust(study, flags), path.read_text(encoding="utf-8")
+    missing = [f for f, v in {"-m": flags.models, "-b": flags.backends, "-t": flags.tasks}.items() if not v]
+    if missing:
+        raise UsageError(f"give a study file, or models, backends and tasks by flags ({', '.join(missing)} missing)")
+    data: dict[str, Any] = {
+        "models": _list(flags.models),
+        "deployments": [_deployment(b, flags) for b in _list(flags.backends)],
+        "tasks": [_task(t, flags) for t in _list(flags.tasks)],
+        "loads": _loads(flags) or [{"closed": 1}],
+    }
+    study = study_from(Document(data, "command line"), base_dir=".", default_name="run")
+    study = _adjust(study, structs.replace(flags, concurrency=None, batch=None, rate=None))
+    return study, to_yaml(study)
+
+
+def to_yaml(study: Study) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(study_builtins(study), sort_keys=False, allow_unicode=True))
+
+
+def _list(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _deployment(backend: str, flags: Flags) -> dict[str, Any]:
+    deployment: dict[str, Any] = {"backend": backend}
+    if backend == "openai":
+        deployment |= {k: v for k, v in {"base_url": flags.base_url, "key_env": flags.key_env}.items() if v}
+    options = _pairs(flags.backend_options, "-O")
+    for key in ("device", "dtype", "quantization", "preset", "optional"):
+        if key in options:
+            deployment[key] = options.pop(key)
+    if options:
+        deployment["options"] = options
+    return deployment
+
+
+def _task(name: str, flags: Flags) -> dict[str, Any]:
+    task: dict[str, Any] = {"task": name}
+    for entry in flags.data:
+        target, equals, path = entry.partition("=")
+        if equals and target != name:
+            continue
+        parts = _list(path if equals else entry)
+        task["data"] = parts if len(parts) > 1 else parts[0]
+    options = _pairs(flags.task_options, "-T")
+    if name == "synthetic":
+        extra = {"prompt_tokens": flags.prompt_tokens, "output_tokens": flags.output_tokens, "n": flags.requests}
+        options |= {k: v for k, v in extra.items() if v is not None}
+        if flags.max_tokens is not None:
+            options.setdefault("output_tokens", flags.max_tokens)
+    if options:
+        task["options"] = options
+    for key, value in {"mode": flags.mode, "shots": flags.shots}.items():
+        if value is not None:
+            task[key] = value
+    return task
+
+
+def _loads(flags: Flags) -> list[dict[str, Any]]:
+    loads: list[dict[str, Any]] = []
+    for kind, text in {"closed": flags.concurrency, "batch": flags.batch, "open": flags.rate}.items():
+        loads += [{kind: _number(word)} for word in _list(text)]
+    return loads
+
+
+def _number(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        raise UsageError(f"{word!r} is not a number (a comma list such as 1,8 makes a sweep)") from None
+    return int(value) if value.is_integer() else value
+
+
+def _pairs(entries: list[str], flag: str) -> dict[str, Any]:
+    """`k=v` with v read as YAML would: numbers, true/false, words."""
+    from poise.plan.positions import read_text
+
+    found = {}
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{flag} takes key=value, not {entry!r}")
+        found[key] = read_text(value, flag).data
+    return found
+
+
+def _select(study: Study, flags: Flags) -> Study:
+    for part, text in {"models": flags.models, "deployments": flags.deployments, "tasks": flags.tasks}.items():
+        if not text:
+            continue
+        there = {entry.name: entry for entry in getattr(study, part)}
+        for name in _list(text):
+            if name not in there:
+                raise UsageError(f"the study has no {part[:-1]} {name!r}{did_you_mean(name, there)}")
+        study = structs.replace(study, **{part: [there[name] for name in _list(text)]})
+    return study
+
+
+def _adjust(study: Study, flags: Flags) -> Study:
+    """Flags come last: they override what the file says."""
+    if loads := _loads(flags):
+        study = structs.replace(
+            study,
+            loads=study_from(Document(_with_loads(study, loads), "command line"), study.base_dir, study.name).loads,
+        )
+    if flags.requests is not None:
+        study = structs.replace(study, loads=[structs.replace(x, requests=flags.requests) for x in study.loads])
+    if flags.limit is not None:
+        if flags.limit < 1:
+            raise UsageError("--limit must be at least 1")
+        study = structs.replace(study, tasks=[structs.replace(t, limit=flags.limit) for t in study.tasks])
+    if flags.max_tokens is not None:
+        tasks = [structs.replace(t, generation={**t.generation, "max_tokens": flags.max_tokens}) for t in study.tasks]
+        study = structs.replace(study, tasks=tasks)
+    if flags.allow_keys:
+        deployments = [
+            structs.replace(d, options={**d.options, "allow_key": flags.allow_keys}) if d.backend == "openai" else d
+            for d in study.deployments
+        ]
+        study = structs.replace(study, deployments=deployments)
+    for key in ("repeats", "seed"):
+        if (value := getattr(flags, key)) is not None:
+            study = structs.replace(study, **{key: value})
+    if study.repeats < 1:
+        raise UsageError("--repeats must be at least 1")
+    return study
+
+
+def _with_loads(study: Study, loads: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**study_builtins(study), "loads": loads}
+
+
+def argv() -> list[str]:
+    """The command as given, for the manifest."""
+    return ["poise", *sys.argv[1:]]

@@ -1,0 +1,283 @@
+"""Put a cell's requests through a backend under its load, and write what happened, record by record.
+
+Only `send` is on the clock. In process, one thread prepares, sends and finishes in turn; concurrent backends share
+one event loop, where finished streams are parsed one at a time between arrivals. The collector of garbage rests
+meanwhile (a full collection can take tens of milliseconds) and runs where no request is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from poise.plan.spec import Load
+from poise.types import Answer, Batch, Failure, Phase, Raw, Record, Request, Timeline
+
+Write = Callable[[list[Record]], None]
+RETRYABLE = ("connect", "reset", "closed")
+RETRYABLE_HTTP = (429, 503)
+_COLLECT_EVERY = 512
+
+
+def batches(requests: Sequence[Request], pending: set[str], load: Load) -> Iterator[list[Request]]:
+    """The groups that are sent together. Made from all requests, so that a resumed run has the same batches.
+
+    A batch with one request missing runs again as a whole (CONTRACT §3).
+    """
+    if load.kind != "batch":
+        yield from ([r] for r in requests if r.id in pending)
+        return
+    ordered = sorted(requests, key=_length) if load.order == "length" else list(requests)
+    size = int(load.value)
+    for start in range(0, len(ordered), size):
+        group = ordered[start : start + size]
+        if any(r.id in pending for r in group):
+            yield group
+
+
+def _length(request: Request) -> int:
+    return len(request.prompt or "") or sum(len(m.content) for m in request.messages or ())
+
+
+def in_process(
+    backend: Any,
+    groups: Iterator[list[Request]],
+    write: Write,
+    *,
+    segment: int,
+    batched: bool,
+    attempts: dict[str, int],
+    alive: Callable[[], None],
+    phase: Phase = "measure",
+) -> None:
+    """Drive a backend that runs in this process, one request or one static batch after another."""
+    for number, group in enumerate(groups):
+        alive()
+        results = _send_group(backend, group)
+        batch = None
+        if batched:
+            start = min(raw.sent_ns for raw, _ in results)
+            end = max(raw.done_ns or raw.sent_ns for raw, _ in results)
+            batch = Batch(f"{segment}.{number}", len(group), start, end)
+        write(
+            [
+                record(request, raw, answer, phase, segment, attempts.get(request.id, 0) + 1, batch)
+                for request, (raw, answer) in zip(group, results, strict=True)
+            ]
+        )
+        if number % _COLLECT_EVERY == _COLLECT_EVERY - 1:
+            gc.collect(1)
+
+
+def _send_group(backend: Any, group: list[Request]) -> list[tuple[Raw, Answer]]:
+    """One send. What cannot be prepared fails alone; what fails in the engine fails the group: recorded, not raised."""
+    prepared: list[Any] = []
+    failed: dict[int, tuple[Raw, Answer]] = {}
+    for i, request in enumerate(group):
+        try:
+            prepared.append(backend.prepare(request))
+        except Exception as error:
+            failed[i] = _failure("prepare", error)
+    results: Iterator[tuple[Raw, Answer]]
+    try:
+        raws = backend.send(prepared) if prepared else []
+        results = iter([(raw, finish(backend, p, raw)) for p, raw in zip(prepared, raws, strict=True)])
+    except Exception as error:
+        results = iter([_failure("engine", error) for _ in prepared])
+    return [failed[i] if i in failed else next(results) for i in range(len(group))]
+
+
+def finish(backend: Any, prepared: Any, raw: Raw) -> Answer:
+    """`backend.finish`, where a failure to understand the answer is recorded as such, with what had arrived kept raw."""
+    try:
+        answer: Answer = backend.finish(prepared, raw)
+        return answer
+    except Exception as error:
+        raw.stamps = []
+        return Answer(status="error", error=Failure("parse", _message(error)))
+
+
+def _failure(kind: str, error: Exception) -> tuple[Raw, Answer]:
+    now = time.perf_counter_ns()
+    return Raw(sent_ns=now, done_ns=now), Answer(status="error", error=Failure(kind, _message(error)))
+
+
+def _message(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def record(
+    request: Request,
+    raw: Raw,
+    answer: Answer,
+    phase: Phase,
+    segment: int,
+    attempt: int,
+    batch: Batch | None = None,
+    due_ns: int | None = None,
+) -> Record:
+    """One line of records.jsonl from what was seen and what it meant."""
+    deltas, last = [], raw.sent_ns
+    for stamp, _ in raw.stamps:
+        deltas.append(stamp - last)
+        last = stamp
+    return Record(
+        request_id=request.id,
+        sample_id=request.sample_id,
+        status=raw.status if raw.status != "ok" else answer.status,
+        phase=phase,
+        draw=request.draw,
+        attempt=attempt,
+        segment=segment,
+        due_ns=due_ns,
+        timeline=Timeline(
+            sent_ns=raw.sent_ns,
+            chunk_deltas_ns=deltas,
+            done_ns=(raw.done_ns if raw.done_ns is not None else last) - raw.sent_ns,
+            headers_ns=None if raw.headers_ns is None else raw.headers_ns - raw.sent_ns,
+            clock=raw.clock,
+        ),
+        pieces=answer.pieces,
+        piece_kinds=answer.piece_kinds,
+        output_tokens=answer.output_tokens,
+        token_logprobs=answer.token_logprobs,
+        option_logprobs=answer.option_logprobs,
+        batch=batch,
+        usage=answer.usage,
+        finish_reason=answer.finish_reason,
+        rendered=answer.rendered,
+        error=raw.error or answer.error,
+    )
+
+
+class Concurrent:
+    """Drive a concurrent backend: a closed loop of `load.value` in flight, or an open loop at absolute due times."""
+
+    def __init__(
+        self,
+        backend: Any,
+        write: Write,
+        *,
+        segment: int,
+        attempts: dict[str, int],
+        retries: int,
+        alive: Callable[[], None],
+        phase: Phase = "measure",
+    ) -> None:
+        self.backend, self.write, self.phase = backend, write, phase
+        self.segment, self.attempts, self.retries, self.alive = segment, attempts, retries, alive
+        self.lags: list[tuple[int, int]] = []
+        """(clock reading, largest lateness of a 10 ms tick in the second before it), ns."""
+        self._finished: deque[tuple[Request, Any, Raw, int, int | None]] = deque()
+        self._wake = asyncio.Event()
+        self._in_flight = 0
+        self._closing = False
+
+    async def run(self, requests: Sequence[Request], load: Load, due_ns: Sequence[int] | None = None) -> None:
+        """Send everything and return when all is recorded. `due_ns`: offsets from now, one a request (open loop)."""
+        drain = asyncio.create_task(self._drain())
+        ticker = asyncio.create_task(self._tick())
+        width = int(load.value) if load.kind == "closed" else 64
+        if hasattr(self.backend, "warm"):
+            await self.backend.warm(min(width, len(requests)))
+        try:
+            if due_ns is None:
+                todo = iter(requests)
+                await asyncio.gather(*(self._lane(todo) for _ in range(min(width, len(requests)))))
+            else:
+                await self._open(requests, due_ns, load.max_in_flight)
+        finally:
+            ticker.cancel()
+            self._closing = True
+            self._wake.set()
+            await drain
+
+    async def _lane(self, todo: Iterator[Request]) -> None:
+        for request in todo:
+            self.alive()
+            await self._ask(request, None)
+
+    async def _open(self, requests: Sequence[Request], due_ns: Sequence[int], cap: int) -> None:
+        start = time.perf_counter_ns() + 5_000_000
+        running: set[asyncio.Task[None]] = set()
+        for request, offset in zip(requests, due_ns, strict=True):
+            due = start + offset
+            while (wait := due - time.perf_counter_ns()) > 0:
+                await asyncio.sleep(wait / 1e9)
+            self.alive()
+            if self._in_flight >= cap:
+                raw = Raw(sent_ns=due, done_ns=due, status="dropped")
+                self._hand_over(request, None, raw, 1, due)
+                continue
+            task = asyncio.create_task(self._ask(request, due))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        if running:
+            await asyncio.wait(running)
+
+    async def _ask(self, request: Request, due: int | None) -> None:
+        attempt = self.attempts.get(request.id, 0) + 1
+        for left in range(self.retries, -1, -1):
+            try:
+                prepared = self.backend.prepare(request)
+            except Exception as error:
+                self._hand_over(request, error, Raw(time.perf_counter_ns()), attempt, due)
+                return
+            self._in_flight += 1
+            try:
+                raw: Raw = await self.backend.send(prepared)
+            except Exception as error:
+                raw, answer = _failure("engine", error)
+                raw.status, raw.error = "error", answer.error
+            finally:
+                self._in_flight -= 1
+            self._hand_over(request, prepared, raw, attempt, due)
+            if left == 0 or not _retryable(raw):
+                return
+            attempt += 1
+            await asyncio.sleep(min(2.0 ** (attempt - 2), 30.0))
+
+    def _hand_over(self, request: Request, prepared: Any, raw: Raw, attempt: int, due: int | None) -> None:
+        self._finished.append((request, prepared, raw, attempt, due))
+        self._wake.set()
+
+    async def _drain(self) -> None:
+        """Parse and write one finished answer at a time, giving way to arrivals after each."""
+        while True:
+            while self._finished:
+                request, prepared, raw, attempt, due = self._finished.popleft()
+                if isinstance(prepared, Exception):
+                    answer = Answer(status="error", error=Failure("prepare", _message(prepared)))
+                elif raw.status == "dropped":
+                    answer = Answer()
+                else:
+                    answer = finish(self.backend, prepared, raw)
+                self.write([record(request, raw, answer, self.phase, self.segment, attempt, None, due)])
+                await asyncio.sleep(0)
+            if self._closing:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _tick(self) -> None:
+        """How late a 10 ms tick comes: what an arrival may have waited for in this loop."""
+        period = 10_000_000
+        due = time.perf_counter_ns() + period
+        worst, second = 0, due
+        while True:
+            await asyncio.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
+            now = time.perf_counter_ns()
+            worst = max(worst, now - due)
+            due = max(due + period, now)
+            if now - second >= 1_000_000_000:
+                self.lags.append((now, worst))
+                worst, second = 0, now
+
+
+def _retryable(raw: Raw) -> bool:
+    error = raw.error
+    return error is not None and (error.kind in RETRYABLE or error.http_status in RETRYABLE_HTTP)

@@ -1,0 +1,262 @@
+"""The process that measures: opens one engine, then runs cells as it is told, one JSON line in and one out.
+
+in:  {"model": …, "deployment": …, "backend": …, "retries": …, "parent": pid} once, then {"cell": folder, "warmup": […],
+     "retry_failed": bool} for each cell
+out: {"event": "ready" | "failed"} once, then {"event": "done" | "failed"} for each cell
+
+A cell travels as plain data and comes back as files, so the same worker can run anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from poise import registry
+from poise.measure import drive
+from poise.plan.spec import Cell, Deployment, Model
+from poise.store.run import Appender, CellFolder, Segment
+from poise.types import Opened, PoiseError, Record, Request
+
+
+class Job(Struct, frozen=True):
+    """What a worker is started with."""
+
+    model: Model
+    deployment: Deployment
+    allow_code: bool
+    retries: int
+    parent: int
+    started_ns: int
+    """Clock reading just before the process was started: load_s counts from here."""
+
+
+class Command(Struct, frozen=True):
+    """One cell to run."""
+
+    run: str
+    folder: str
+    warmup: list[Request] = field(default_factory=list)
+    retry_failed: bool = False
+    due_ns: list[int] | None = None
+
+
+class Event(Struct, frozen=True, omit_defaults=True):
+    event: str
+    error: str | None = None
+
+
+class LagSample(Struct, frozen=True):
+    """Largest event-loop lateness in the second before `t_ns`."""
+
+    t_ns: int
+    max_lag_ns: int
+
+
+def main() -> int:
+    """Serve commands from stdin until it closes."""
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever an engine prints goes to the log, never between the lines of the protocol
+    commands = sys.stdin.buffer
+    job = msgspec.json.decode(commands.readline(), type=Job)
+    _die_with_parent(job.parent)
+
+    def say(event: str, error: str | None = None) -> None:
+        out.write(msgspec.json.encode(Event(event, error)) + b"\n")
+
+    try:
+        backend: Any = registry.lookup("backend", job.deployment.backend, job.allow_code)()
+        opened = backend.open(job.model, job.deployment)
+    except PoiseError as error:
+        say("failed", str(error))
+        return 1
+    except Exception as error:
+        say("failed", f"{type(error).__name__}: {error}"[:1000])
+        return 1
+    load_s = (time.perf_counter_ns() - job.started_ns) / 1e9
+    say("ready")
+    with _runner() as runner:  # one event loop for all cells: connections outlive a cell
+        try:
+            for line in commands:
+                try:
+                    command = msgspec.json.decode(line, type=Command)
+                    run_cell(backend, opened, job, command, load_s, runner)
+                except PoiseError as error:
+                    say("failed", str(error))
+                else:
+                    say("done")
+        finally:
+            backend.close()
+    return 0
+
+
+def run_cell(
+    backend: Any, opened: Opened, job: Job, command: Command, load_s: float, runner: asyncio.Runner
+) -> None:
+    """Run what is missing of one cell; everything observed goes to its folder."""
+    folder = CellFolder(Path(command.run), Path(command.folder))
+    cell = folder.cell
+    requests = folder.requests()
+    done = attempts_made(folder.records())
+    pending = {r.id for r in requests if _is_pending(done.get(r.id), command.retry_failed)}
+    segment = sum(1 for s in folder.segments() if s.event == "start")
+    records, segments = Appender(folder.path / "records.jsonl"), Appender(folder.path / "segments.jsonl")
+    segments.write(
+        [
+            _anchor(
+                "start",
+                segment,
+                load_s=load_s,
+                versions=opened.versions,
+                settings=opened.settings,
+                tokenizer_sha=opened.tokenizer_sha,
+                template_sha=opened.template_sha,
+            )
+        ]
+    )
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        attempts = {k: v for k, (v, _) in done.items()}
+        _drive(backend, cell, job, command, requests, pending, records, segment, attempts, runner)
+        segments.write([_anchor("end", segment)])
+    except PoiseError as error:
+        with contextlib.suppress(PoiseError):  # a full disk may refuse this line too
+            segments.write([_anchor("end", segment, error=str(error))])
+        raise
+    finally:
+        gc.enable()
+        gc.unfreeze()
+        records.close()
+        segments.close()
+
+
+def _drive(
+    backend: Any,
+    cell: Cell,
+    job: Job,
+    command: Command,
+    requests: list[Request],
+    pending: set[str],
+    records: Appender,
+    segment: int,
+    attempts: dict[str, int],
+    runner: asyncio.Runner,
+) -> None:
+    def alive() -> None:
+        if os.getppid() != job.parent:
+            raise SystemExit("the parent process is gone")
+
+    cold, warm = command.warmup[:1], command.warmup[1:]
+    if "concurrent" not in backend.capabilities:
+        for phase, group in (("cold", cold), ("warmup", warm)):
+            drive.in_process(
+                backend,
+                iter([[r] for r in group]),
+                records.write,
+                segment=segment,
+                batched=False,
+                attempts={},
+                alive=alive,
+                phase=phase,  # type: ignore[arg-type]
+            )
+        drive.in_process(
+            backend,
+            drive.batches(requests, pending, cell.load),
+            records.write,
+            segment=segment,
+            batched=cell.load.kind == "batch",
+            attempts=attempts,
+            alive=alive,
+        )
+        return
+
+    async def concurrent() -> None:
+        one = msgspec.structs.replace(cell.load, kind="closed", value=1)
+        for phase, group in (("cold", cold), ("warmup", warm)):
+            driver = drive.Concurrent(
+                backend,
+                records.write,
+                segment=segment,
+                attempts={},
+                retries=0,
+                alive=alive,
+                phase=phase,  # type: ignore[arg-type]
+            )
+            await driver.run(group, one)
+        driver = drive.Concurrent(
+            backend, records.write, segment=segment, attempts=attempts, retries=job.retries, alive=alive
+        )
+        todo = [r for r in requests if r.id in pending]
+        due = command.due_ns
+        if due is not None:  # a resumed open loop keeps its gaps and starts anew (CONTRACT §3)
+            kept = [d for r, d in zip(requests, due, strict=True) if r.id in pending]
+            due = [d - kept[0] for d in kept] if kept else []
+        await driver.run(todo, cell.load, due)
+        lags = Appender(Path(command.folder) / "loop_lag.jsonl")
+        lags.write([LagSample(t, lag) for t, lag in driver.lags])
+        lags.close()
+
+    runner.run(concurrent())
+
+
+def _runner() -> asyncio.Runner:
+    try:
+        import uvloop
+
+        return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        return asyncio.Runner()
+
+
+def attempts_made(records: Any) -> dict[str, tuple[int, str]]:
+    """request id -> (last attempt, its status), of the measured phase."""
+    made: dict[str, tuple[int, str]] = {}
+    r: Record
+    for r in records:
+        if r.phase == "measure":
+            made[r.request_id] = (r.attempt, r.status)
+    return made
+
+
+def _is_pending(last: tuple[int, str] | None, retry_failed: bool) -> bool:
+    return last is None or (retry_failed and last[1] != "ok")
+
+
+def _anchor(event: str, segment: int, **more: Any) -> Segment:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Segment(
+        event,
+        segment,
+        t_ns=time.perf_counter_ns(),
+        wall_ns=time.time_ns(),
+        cpu_s=used.ru_utime + used.ru_stime,
+        **more,
+    )
+
+
+def _die_with_parent(parent: int) -> None:
+    """A killed parent takes its worker along (Linux); elsewhere `alive` notices between two requests."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit("the parent process is gone")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

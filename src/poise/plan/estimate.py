@@ -1,0 +1,60 @@
+"""What a plan will take, before anything starts: requests, a rough time, disk, dollars; shown by `poise plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from poise.plan.build import Plan
+from poise.plan.spec import Cell
+from poise.types import Message
+
+_READ_BYTES_S = 8e9
+"""Weights read per second by a small server's CPU: decoding reads all of them for every token."""
+_STEP_S = 5e-4
+_REMOTE_TOKEN_S, _REMOTE_FIRST_S = 0.02, 0.5
+_CHARS_PER_TOKEN = 4
+
+
+class CellEstimate(Struct, frozen=True):
+    """One planned cell. `seconds` is a rough guess from the size of the weights, not a measurement."""
+
+    cell: Cell
+    requests: int
+    seconds: float
+    disk_bytes: int
+    usd: float | None
+
+
+def estimate(plan: Plan, model_bytes: Callable[[str], int | None]) -> list[CellEstimate]:
+    """A guess per cell; `model_bytes` gives the size of a local artefact (None: unknown)."""
+    found = []
+    for cell in plan.cells:
+        kind, source = plan.sources[cell.model.name, cell.deployment.name]
+        size = model_bytes(source) if kind != "api" and Path(source).exists() else None
+        requests = cell.planned if cell.state == "planned" else 0
+        asked = plan.items[cell.task.items_sha].requests
+        tokens_out = min(cell.task.n_ref * 1.5 + 2, asked[0].max_tokens or 1) if asked else 0
+        if asked and asked[0].min_tokens:
+            tokens_out = asked[0].min_tokens
+        tokens_in = sum(r.prompt_tokens or _length(r.prompt, r.messages) / _CHARS_PER_TOKEN for r in asked)
+        token_s = _REMOTE_TOKEN_S if size is None else _STEP_S + size / _READ_BYTES_S
+        first_s = _REMOTE_FIRST_S if size is None else token_s * 2
+        seconds = requests * (first_s + tokens_out * token_s) / max(1.0, cell.load.value)
+        if cell.load.kind == "open":
+            seconds = requests / cell.load.value
+        disk = int(requests * (260 + 18 * tokens_out))
+        price, usd = cell.deployment.price, None
+        if price and price.per_hour_usd is not None:
+            usd = seconds / 3600 * price.per_hour_usd
+        elif price and (price.input_per_mtok_usd or price.output_per_mtok_usd):
+            usd = tokens_in / 1e6 * (price.input_per_mtok_usd or 0)
+            usd += requests * tokens_out / 1e6 * (price.output_per_mtok_usd or 0)
+        found.append(CellEstimate(cell, requests, seconds, disk, usd))
+    return found
+
+
+def _length(prompt: str | None, messages: tuple[Message, ...] | None) -> int:
+    return len(prompt or "") + sum(len(m.content) for m in messages or ())

@@ -1,0 +1,119 @@
+"""Lay out a run folder for a plan, or join an existing one: nothing that is already there is ever lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from poise.plan.build import Plan, label
+from poise.store.run import CellFolder, Manifest, Run, check_format, encode_pretty, write_atomic
+from poise.types import FORMAT, PoiseError, UsageError
+
+
+class Lock:
+    """One writer per run folder: an advisory lock that dies with its process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / ".lock").open("w")
+        try:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows: no lock, as before
+            pass
+        except OSError:
+            self._file.close()
+            raise UsageError(
+                f"another poise is running into {folder}; wait for it, or choose another folder (-o)"
+            ) from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def prepare(
+    plan: Plan, out: Path, *, source: str, argv: list[str], versions: Mapping[str, str], git: str | None
+) -> Run:
+    """Make or join the run folder of a plan. UsageError where it belongs to another study (CONTRACT §1)."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder with -o")
+    manifest = out / "manifest.json"
+    if manifest.exists():
+        check_format(manifest)
+        _check_contains(plan, Run(out))
+    elif out.is_dir() and any(p.name != ".lock" for p in out.iterdir()):
+        raise UsageError(f"{out} holds other files and is no run folder; give a new folder with -o")
+    try:
+        for part in ("inputs", "cells", "logs"):
+            (out / part).mkdir(parents=True, exist_ok=True)
+        _write_inputs(plan, out)
+        for cell in plan.cells:
+            folder = out / "cells" / cell.folder
+            folder.mkdir(exist_ok=True)
+            write_atomic(folder / "cell.json", encode_pretty(cell))
+        study = structs.replace(plan.study, base_dir=".")
+        first = Run(out).manifest if manifest.exists() else None
+        write_atomic(
+            manifest,
+            encode_pretty(
+                Manifest(
+                    format=FORMAT,
+                    poise=versions.get("poise", ""),
+                    study=study,
+                    source=source,
+                    argv=argv,
+                    versions=dict(versions),
+                    git=git,
+                    started=first.started if first else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                )
+            ),
+        )
+    except PermissionError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}); choose another folder with -o") from None
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or error.errno is None:
+            raise
+        raise PoiseError(f"{out} cannot be written: {os.strerror(error.errno)}; what was there is kept") from None
+    return Run(out)
+
+
+def _check_contains(plan: Plan, run: Run) -> None:
+    """The new plan must contain what the folder holds: more cells or more items are fine, fewer are another study."""
+    planned = {cell.folder: cell for cell in plan.cells}
+    for folder in run.cells():
+        cell = planned.get(folder.cell.folder)
+        if cell is None:
+            raise UsageError(
+                f"{run.path} holds a cell that this study does not contain ({label(folder.cell)}); "
+                "results of another study go into another folder: give -o"
+            )
+        if cell.planned < folder.cell.planned:
+            raise UsageError(
+                f"{run.path} asks {folder.cell.planned} requests for {label(folder.cell)}, this study only "
+                f"{cell.planned}; raise the limit again, or give another folder with -o"
+            )
+
+
+def _write_inputs(plan: Plan, out: Path) -> None:
+    encode = msgspec.json.Encoder().encode
+    for sha, items in plan.items.items():
+        contents: dict[str, list[Any]] = {"requests": list(items.requests), "targets": list(items.samples)}
+        for part, rows in contents.items():
+            path = out / "inputs" / f"{sha}.{part}.jsonl"
+            if not path.exists():
+                write_atomic(path, b"".join(encode(row) + b"\n" for row in rows))
+
+
+def missing(folder: CellFolder, retry_failed: bool) -> int:
+    """How many of a cell's requests have no record yet (or, on request, none that is ok)."""
+    if folder.cell.state != "planned":
+        return 0
+    last = {r.request_id: r.status for r in folder.records() if r.phase == "measure"}
+    done = sum(1 for status in last.values() if status == "ok" or not retry_failed)
+    return max(0, folder.cell.planned - done)
