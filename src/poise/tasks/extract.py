@@ -172,23 +172,25 @@ def _math(text: str, sample: Sample) -> str | None:
 
 def _tidy_math(line: str) -> str | None:
     """A line without markdown, dollars, a lead of words ("so x is"), trailing prose and full stop."""
-    line = re.sub(
-        r"\\[()\[\]]|\$\$?|`|(?<!\*)\*\*(?=[^\s*].*?[^\s*]\*\*(?!\*)\W*$)|^\*\*|\*\*(?=\W*$)", "", line
-    ).strip()
-    line = re.sub(r"^(?:[-•>]\s+)", "", line)
-    if re.fullmatch(r"(?:true|false|yes|no)\b.*", line, re.IGNORECASE | re.DOTALL):
-        return re.match(r"\w+", line).group(0)  # type: ignore[union-attr]
-    found = re.match(r"[^=]*\b(?:is|are|equals|be)\b:?\s+(?=[-+−\d({\[\\.√]|[a-zA-Z]\b)(.+)", line, re.IGNORECASE)
-    if found and not re.search(r"\d+\s*[:]\s*\d\d", line[: found.start(1)]):
-        line = found.group(1)
-    # What follows the last "=" is the result, but "y = 2*x" keeps its right side only by the comparison itself.
-    if line.count("=") and re.search(r"=\s*\S", line) and not re.search(r"[<>!]=", line):
-        line = line.rsplit("=", 1)[1]
-    line = re.split(
-        r"(?<=[\w)\]}%])[.;!?](?=\s|$)|,?\s+(?:because|since|which|so|as|where|when|for|dollars?|units?)\b",
-        line,
-        maxsplit=1,
-    )[0]
+    line = re.sub(r"\\[()\[\]]|\$\$?|`", "", line).strip()
+    # Bold marks, but not the power sign: an opening mark has no operand before it, a closing one none after it.
+    line = re.sub(r"(?<![\w)\]}])\*\*(?=\S)|(?<=\S)\*\*(?=\s|$|[.,;:!?])", "", line)
+    line = re.sub(r"^[-•>]\s+", "", line)
+    if word := re.match(r"(?:true|false|yes|no)\b", line, re.IGNORECASE):
+        return word.group(0)
+    if clock := re.findall(r"\b\d{1,2}:\d\d\s*[AaPp]\.?[Mm]\b", line):
+        return clock[0] if len(clock) == 1 else None
+    roots = [re.fullmatch(r"\W*[A-Za-z]\s*=\s*([^=]+?)", part) for part in re.split(r",|;|\band\b|\bor\b", line)]
+    if len(roots) > 1 and all(roots):
+        return ", ".join(root.group(1).strip(" .") for root in roots if root)
+    lead = re.match(r"[^=]*\b(?:is|are|equals|be)\b:?\s+(?=[-+−\d({\[\\.√]|[a-zA-Z]\b)(.+)", line, re.IGNORECASE)
+    line = lead.group(1) if lead else line
+    if not re.search(r"[<>!]=", line) and re.search(r"=\s*\S", line):
+        line = line.rsplit("=", 1)[1]  # a chain of steps ends with its result
+    line = re.split(r"(?<=[\w)\]}%])[.;!?](?=\s|$)|,?\s+(?:because|since|which|so|as|where|when|for)\b", line)[0]
+    numbers = list(_NUMBERS.finditer(line))
+    if len(numbers) == 1 and re.search(r"(?<![\\A-Za-z])[A-Za-z]{3,}(?![A-Za-z(])", line) and " " in line.strip():
+        return _plain(numbers[0])  # one number among words
     return line.strip(" \t.;:!") or None
 
 

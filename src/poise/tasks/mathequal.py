@@ -28,15 +28,14 @@ def equal(answer: str, target: str, *, ordered: bool = True, timeout_s: float = 
         return False
     if target.casefold() in _WORDS:
         return _WORDS.get(answer.casefold()) == _WORDS[target.casefold()]
-    if (time := _TIME.fullmatch(target)) or _TIME.fullmatch(answer):
-        other = _TIME.fullmatch(answer)
-        return bool(time and other) and _clock(time) == _clock(other)  # type: ignore[arg-type]
+    if (time := _TIME.fullmatch(target)) and (other := _TIME.fullmatch(answer)):
+        return _clock(time) == _clock(other)
     wanted = [target] if _THOUSANDS.fullmatch(target) else _elements(target)
     if len(wanted) > 1:
         return _equal_lists(answer, wanted, ordered and not target.startswith("{"), timeout_s)
     if len(target) == 1 and target.isalpha():
-        bare = re.fullmatch(r"\(?([A-Za-z])\)?[).:]?", answer)
-        return bool(bare) and bare.group(1).casefold() == target.casefold()  # type: ignore[union-attr]
+        bare = re.fullmatch(r"\(?([A-Za-z])\)?[).:]?|\(([A-Za-z])\) (?![-+*/^=] ).*", answer)
+        return bare is not None and (bare.group(1) or bare.group(2)).casefold() == target.casefold()
     found = _elements(answer)
     if len(found) > 1:
         found = [answer]  # perhaps a thousands separator; a real list does not parse and is unequal
@@ -107,24 +106,13 @@ def _equal_one(answer: str, target: str, timeout_s: float) -> bool:
     try:
         return normal(a) == normal(b)
     except (Beyond, ZeroDivisionError):
-        return _worth_asking(a, b) and _child.equal(answer, target, timeout_s) is True
+        return _child.equal(answer, target, timeout_s) is True
 
 
 def _value(text: str) -> str:
     """The right side of "x = 3"; the text itself otherwise."""
     found = re.fullmatch(r"\s*[A-Za-z](?:\([A-Za-z]\))?\s*=\s*([^=<>]+)", text)
     return (found.group(1) if found else text).strip()
-
-
-def _worth_asking(a: Node, b: Node) -> bool:
-    """Whether both have the same letters: formulas in different letters are not asked of sympy."""
-    return _letters(a) == _letters(b)
-
-
-def _letters(node: Node) -> set[str]:
-    if node[0] == "var":
-        return {node[1]}
-    return {x for part in node[1:] if isinstance(part, tuple) for x in _letters(part)}
 
 
 def worked_out(text: str) -> bool:
