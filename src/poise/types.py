@@ -6,6 +6,7 @@ host are comparable between processes. Nothing here imports anything of poise: t
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -301,6 +302,10 @@ class Summary(Struct, frozen=True):
             there = ", ".join(f"{c.model}/{c.deployment}/{c.task}/{c.load}" for c in (hits or self.cells))
             raise KeyError(f"{len(hits)} cells match {where}; there are: {there}")
         return hits[0]
+
+    def frame(self) -> Any:
+        """One long table, a row per cell and estimate: Polars, else pandas, else a UsageError naming the extra."""
+        return importlib.import_module("poise.understand.tables").frame(self)
 
 
 # ---------------------------------------------------------------- extension points

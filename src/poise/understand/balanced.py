@@ -1,0 +1,229 @@
+"""The balanced score: equal weight to a quality mark and a speed mark, with paired bootstrap intervals.
+
+    Q = clip((mean q - c)/(1 - c), 0, 1)    S = mean τ/(τ + t)    B = 100·Q^w·S^(1-w), w = ½
+
+c = chance level, t = seconds of an item, τ = the task's reference time (METRICS §4). Failures have q = s = 0.
+All systems that answered the same task are resampled with the same items, so their differences are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poise.types import Better, Estimate, UsageError
+from poise.understand import statistics as st
+from poise.understand.gather import CellData
+
+Floats = NDArray[np.float64]
+
+FACTORS = {"tau/4": 0.25, "tau": 1.0, "tau*4": 4.0}
+_PROFILES = {
+    "conversational": (2.0, 0.1),
+    "interactive": (0.5, 0.03),
+    "batch": (20.0, 1.0),
+    "miniature": (0.003, 0.001),
+}
+
+
+def tau_s(profile: str | float, n_ref: float) -> float:
+    """Reference time in seconds: TTFT* + TPOT*·n_ref of a named profile, or the seconds themselves."""
+    if isinstance(profile, str) and profile in _PROFILES:
+        first, each = _PROFILES[profile]
+        return first + each * n_ref
+    try:
+        seconds = float(profile)
+    except ValueError:
+        known = ", ".join(_PROFILES)
+        raise UsageError(f"unknown reference time {profile!r}; give seconds or one of {known}") from None
+    if not seconds > 0 or math.isinf(seconds):
+        raise UsageError(f"the reference time must be positive seconds, not {profile!r}")
+    return seconds
+
+
+def quality_mark(mean_q: Floats | float, chance: float) -> Floats:
+    """Mean q with guessing removed: 0 at the chance level, 1 if all is right."""
+    if chance >= 1:
+        return np.zeros_like(np.asarray(mean_q, dtype=float))
+    return np.clip((np.asarray(mean_q, dtype=float) - chance) / (1 - chance), 0.0, 1.0)
+
+
+def speed_marks(seconds: Floats, tau: float) -> Floats:
+    """τ/(τ + t) of each time: 1 = instant, ½ at τ; 0 for +inf (failed)."""
+    return tau / (tau + np.asarray(seconds, dtype=float))
+
+
+def balanced_score(quality: Floats | float, speed: Floats | float, weight: float = 0.5) -> Floats:
+    """100·Q^w·S^(1-w): the weighted geometric mean of both marks."""
+    q, s = np.asarray(quality, dtype=float), np.asarray(speed, dtype=float)
+    return np.asarray(100.0 * q**weight * s ** (1.0 - weight))
+
+
+def crossing(q1: float, t1: float, q2: float, t2: float) -> float | None:
+    """The τ at which two systems with one time each have the same balanced score; None where they never do.
+
+    τ* = (q₂t₁ - q₁t₂)/(q₁ - q₂)
+    """
+    if q1 == q2:
+        return None
+    tau = (q2 * t1 - q1 * t2) / (q1 - q2)
+    return tau if tau > 0 else None
+
+
+# ---------------------------------------------------------------- one cell
+
+
+@dataclass(frozen=True)
+class Items:
+    """A cell's items for the balanced score: mean mark and mean speed mark per item."""
+
+    units: list[str]
+    q: Floats
+    """NaN = unscorable."""
+    rows: NDArray[np.int64]
+    """Item of each request."""
+    seconds: Floats
+    """Time of each request, +inf = failed."""
+    chance: float
+    tau: float
+    weight: float
+
+    def speed(self, factor: float = 1.0) -> Floats:
+        """Mean speed mark of each item at τ·factor."""
+        marks = speed_marks(self.seconds, self.tau * factor)
+        return np.bincount(self.rows, weights=marks, minlength=len(self.q)) / np.bincount(self.rows)
+
+    def score(self, factor: float = 1.0) -> float:
+        """B at τ·factor."""
+        quality = quality_mark(float(np.nanmean(self.q)), self.chance)
+        return float(balanced_score(quality, float(self.speed(factor).mean()), self.weight))
+
+
+def items(data: CellData) -> Items | str:
+    """The cell's items, or the reason why it has no balanced score."""
+    c, task, first = data.columns, data.cell.task, data.scores.first
+    if not len(c):
+        return data.cell.reason or "nothing was measured"
+    if first is None:
+        return data.scores.unscored or "nothing was scored"
+    ok = c.ok
+    if np.isnan(first.values).all():
+        return "no answer could be scored"
+    untimed = int((np.isnan(c.spent_s) & ok).sum())
+    if untimed:
+        return f"{untimed} answered requests have no time"
+    codes = data.items[1]
+    q = np.where(ok, first.q, 0.0)
+    count = np.bincount(codes, weights=~np.isnan(q))
+    with np.errstate(invalid="ignore"):
+        per_item = np.bincount(codes, weights=np.nan_to_num(q)) / np.where(count > 0, count, np.nan)
+    profile = task.tau if data.analysis.tau == "auto" else data.analysis.tau
+    return Items(
+        units=data.unit_names(),
+        q=per_item,
+        rows=codes,
+        seconds=np.where(ok, c.spent_s, np.inf),
+        chance=task.chance,
+        tau=tau_s(profile, task.n_ref),
+        weight=data.analysis.weight,
+    )
+
+
+# ---------------------------------------------------------------- all cells of a task, paired
+
+
+@dataclass(frozen=True)
+class Marks:
+    """One system's marks on one task (or on several, averaged): values and bootstrap replicates [resamples]."""
+
+    quality: float
+    speed: float
+    score: float
+    mean_q: float
+    mean_s: float
+    n: int
+    replicates: dict[str, Floats]
+    """quality, speed, score, mean_q, mean_s"""
+
+    def estimate(self, name: str, unit: str = "") -> Estimate:
+        """A mark as an estimate with its paired bootstrap interval."""
+        value = float(getattr(self, name))
+        method = "not better than guessing" if name == "score" and self.quality == 0 else "paired bootstrap over items"
+        drawn = self.replicates[name]
+        drawn = drawn[np.isfinite(drawn)]
+        if self.n < 2 or len(drawn) < 2:
+            return Estimate(value, None, None, self.n, unit, _BETTER[name], f"{method}; too few items")
+        lo, hi = st.percentile_interval(drawn)
+        return Estimate(value, lo, hi, self.n, unit, _BETTER[name], f"{method}, {len(drawn)} resamples")
+
+
+_BETTER: dict[str, Better] = {
+    "quality": "higher",
+    "speed": "higher",
+    "score": "higher",
+    "mean_q": "higher",
+    "mean_s": "lower",
+}
+
+
+def marks_of_task(task: str, systems: Sequence[Items]) -> list[Marks]:
+    """The marks of all systems on one task, resampled together over the union of their items (clusters)."""
+    index = {name: i for i, name in enumerate(sorted({u for s in systems for u in s.units}))}
+    if not index:
+        return []
+    weights = st.bootstrap_weights(len(index), f"balanced {task}")
+    return [_marks(s, np.array([index[u] for u in s.units]), len(index), weights) for s in systems]
+
+
+def _marks(system: Items, units: NDArray[np.int64], count: int, weights: Floats) -> Marks:
+    speed = system.speed()
+    answered = np.isfinite(system.seconds)
+    spent = np.bincount(system.rows[answered], weights=system.seconds[answered], minlength=len(system.q))
+    timed = np.bincount(system.rows[answered], minlength=len(system.q))
+    scorable = ~np.isnan(system.q)
+    columns = np.stack(
+        [
+            np.bincount(units, weights=np.nan_to_num(system.q), minlength=count),
+            np.bincount(units, weights=scorable, minlength=count),
+            np.bincount(units, weights=speed, minlength=count),
+            np.bincount(units, minlength=count).astype(float),
+            np.bincount(units, weights=spent / np.maximum(timed, 1), minlength=count),
+            np.bincount(units, weights=timed > 0, minlength=count),
+        ],
+        axis=1,
+    )
+
+    def means(sums: Floats) -> dict[str, Floats]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            q, s, t = (sums[..., i] / sums[..., i + 1] for i in (0, 2, 4))
+        quality = quality_mark(q, system.chance)
+        score = balanced_score(quality, s, system.weight)
+        return {"quality": quality, "speed": s, "score": score, "mean_q": q, "mean_s": t}
+
+    value = {k: float(v) for k, v in means(columns.sum(axis=0)).items()}
+    return _of(value, int(scorable.sum()), means(weights @ columns))
+
+
+def _of(value: dict[str, float], n: int, replicates: dict[str, Floats]) -> Marks:
+    v = value
+    return Marks(v["quality"], v["speed"], v["score"], v["mean_q"], v["mean_s"], n, replicates)
+
+
+def over_tasks(tasks: Sequence[Marks]) -> Marks:
+    """Plain mean of the per-task marks; times as geometric mean, since tasks differ in scale."""
+    length = min(len(t.replicates["score"]) for t in tasks)
+    names = ("quality", "speed", "score", "mean_q", "mean_s")
+
+    def joined(name: str, rows: Sequence[Floats]) -> Floats:
+        stacked = np.stack(rows)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.exp(np.log(stacked).mean(axis=0)) if name == "mean_s" else stacked.mean(axis=0)
+        return np.asarray(mean, dtype=float)
+
+    value = {n: float(joined(n, [np.array(getattr(t, n)) for t in tasks])) for n in names}
+    drawn = {n: joined(n, [t.replicates[n][:length] for t in tasks]) for n in names}
+    return _of(value, sum(t.n for t in tasks), drawn)

@@ -1,0 +1,170 @@
+"""Doubts about a cell as data: a code, the evidence in numbers, and one thing to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from poise.types import Check
+from poise.understand.gather import CellData
+from poise.understand.resources import is_gpu
+
+FEW_ITEMS = 30
+LATE_SHARE = 0.1
+FOREIGN_CORES = 0.5
+UNFOUND_SHARE = 0.05
+CUT_SHARE = 0.2
+
+
+def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
+    """Everything doubtful about one cell; `cells` are all of the summary, for comparability."""
+    if not len(data.columns):
+        return []
+    found = [
+        _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _length(data),
+        _late(data), _resumed(data), _throttled(data), _host(data), _comparable(data, cells),
+    ]  # fmt: skip
+    return [c for c in found if c is not None]
+
+
+def _missing(data: CellData) -> Check | None:
+    planned = data.cell.planned * data.folders
+    if len(data.columns) >= planned:
+        return None
+    evidence = f"{len(data.columns)} of {planned} requests have a record"
+    return Check("missing_requests", "warn", evidence, "give the same command again: it runs only what is missing")
+
+
+def _failed(data: CellData) -> Check | None:
+    kinds = failures(data)
+    if not kinds:
+        return None
+    failed = sum(kinds.values())
+    listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); they count as wrong"
+    level = "error" if failed == len(data.columns) else "warn"
+    return Check("failed_requests", level, evidence, "look at one with `poise show`, or run again with --retry-failed")  # type: ignore[arg-type]
+
+
+def failures(data: CellData) -> dict[str, int]:
+    """How many requests failed, by kind, the most frequent first."""
+    kinds: dict[str, int] = {}
+    for failure in data.columns.failure:
+        if failure is not None:
+            kinds[failure] = kinds.get(failure, 0) + 1
+    return dict(sorted(kinds.items(), key=lambda kv: (-kv[1], kv[0])))
+
+
+def _few(data: CellData) -> Check | None:
+    n = len(data.items[0])
+    if n >= FEW_ITEMS:
+        return None
+    return Check("few_items", "warn", f"only {n} items: intervals are wide", f"ask at least {FEW_ITEMS} (limit)")
+
+
+def _unfound(data: CellData) -> Check | None:
+    if data.scores.first is None:
+        return None
+    answered = int(data.columns.ok.sum())
+    none = sum(a is None for a, ok in zip(data.scores.answers, data.columns.ok) if ok)
+    if not answered or none / answered <= UNFOUND_SHARE or data.cell.task.mode == "choice":
+        return None
+    evidence = (
+        f"no answer found in {none} of {answered} texts by extractor {data.cell.task.extract!r}; they count as wrong"
+    )
+    return Check(
+        "none_found", "warn", evidence, "read some with `poise show`; the instruction or `extract` may not fit"
+    )
+
+
+def _unscorable(data: CellData) -> Check | None:
+    first = data.scores.first
+    if first is None or not (n := int(np.isnan(first.values).sum())):
+        return None
+    reason = next((r for r, v in zip(first.reasons, first.values) if r and np.isnan(v)), "no reason given")
+    evidence = (
+        f"{n} of {len(data.columns)} answers could not be scored (first: {reason}); they are left out of the mean"
+    )
+    return Check("unscorable", "warn", evidence, "check the data set's targets of these items")
+
+
+def _cut(data: CellData) -> Check | None:
+    if data.scores.first is None:
+        return None
+    ended = [f for f in data.columns.finish if f is not None]
+    cut = sum(f == "length" for f in ended)
+    if not ended or cut / len(ended) <= CUT_SHARE:
+        return None
+    evidence = f"{cut} of {len(ended)} answers were cut at the token limit"
+    return Check("cut_off", "info", evidence, "raise max_tokens if answers need more, or set a stop")
+
+
+def _length(data: CellData) -> Check | None:
+    """Answers whose length was fixed (min_tokens = max_tokens) but came out otherwise."""
+    wanted = data.cell.generation.max_tokens
+    if not wanted or data.cell.generation.min_tokens != wanted:
+        return None
+    got = data.columns.n_out[data.columns.ok & ~np.isnan(data.columns.n_out)]
+    off = int((got != wanted).sum())
+    if not off:
+        return None
+    evidence = f"{off} of {len(got)} answers are not {wanted} tokens long (mean {got.mean():.1f})"
+    return Check("length_not_held", "warn", evidence, "compare times per token, not per request")
+
+
+def _late(data: CellData) -> Check | None:
+    c = data.columns
+    wait, took = c.wait_s[np.isfinite(c.wait_s)], c.e2e_s[np.isfinite(c.e2e_s)]
+    if not data.open_loop or not len(wait) or not len(took):
+        return None
+    late, usual = float(np.quantile(wait, 0.99)), float(np.median(took))
+    if late <= LATE_SHARE * usual:
+        return None
+    evidence = f"1 % of requests left {late:.3g} s late or later; the median answer takes {usual:.3g} s"
+    return Check("client_bound", "warn", evidence, "lower the rate or raise max_in_flight: the client was the limit")
+
+
+def _resumed(data: CellData) -> Check | None:
+    segments = len(data.columns.windows) - len({w.repeat for w in data.columns.windows})
+    if not data.open_loop or segments <= 0:
+        return None
+    evidence = f"the load was interrupted and resumed {segments} time{'s' if segments > 1 else ''}"
+    return Check("resumed_open_loop", "warn", evidence, "measure it in one piece: queues started empty at each seam")
+
+
+def _throttled(data: CellData) -> Check | None:
+    readings = [s for repeat in data.resources for s in repeat if s.throttled is not None]
+    slow = sum(bool(s.throttled) for s in readings)
+    if not slow:
+        return None
+    evidence = f"{slow} of {len(readings)} readings show the clock held back"
+    return Check("throttled", "warn", evidence, "cool the machine or cap its clock, then measure again")
+
+
+def _host(data: CellData) -> Check | None:
+    """Cores that others kept busy on the host while this cell was measured."""
+    foreign = []
+    for repeat, readings in zip(data.repeats, data.resources):
+        own = [w for w in data.columns.windows if w.repeat == repeat]
+        inside = [s for s in readings if not is_gpu(s.device) and any(w.start_ns <= s.t_ns <= w.end_ns for w in own)]
+        for a, b in pairwise(inside):
+            if b.host_cpu is not None and a.cpu_s is not None and b.cpu_s is not None and b.t_ns > a.t_ns:
+                foreign.append(b.host_cpu - (b.cpu_s - a.cpu_s) / (b.t_ns - a.t_ns) * 1e9)
+    if len(foreign) < 2 or float(np.mean(foreign)) <= FOREIGN_CORES:
+        return None
+    evidence = f"other processes kept {float(np.mean(foreign)):.1f} cores busy on average"
+    return Check("other_load_on_host", "warn", evidence, "measure on a quiet machine: these times are upper limits")
+
+
+def _comparable(data: CellData, cells: Sequence[CellData]) -> Check | None:
+    task = data.cell.task
+    others = [c for c in cells if c.cell.task.name == task.name and len(c.columns)]
+    if len({c.cell.task.target_sha for c in others}) > 1:
+        evidence = f"cells of {task.name} were scored against different targets"
+        return Check("incomparable", "error", evidence, "give the tasks different names, or use the same data")
+    if len({c.cell.task.items_sha for c in others if c.cell.model.format == data.cell.model.format}) > 1:
+        evidence = f"cells of {task.name} were asked different questions or with different limits"
+        return Check("different_questions", "info", evidence, "compare only what both were asked")
+    return None

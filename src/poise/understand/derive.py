@@ -1,0 +1,385 @@
+"""Times, token counts and texts of a cell's requests as columns, in one pass over its records.
+
+METRICS §1: t0 = sent, t1 = first non-empty text of any kind, tn = last non-empty text, n = output tokens;
+ttft = t1 - t0, tpot = (tn - t1)/(n - 1), e2e = tn - t0 (= done where nothing was stamped, or for choices),
+wait = t0 - due, response = tn - due, gaps = what lies between successive chunks that carried text.
+
+Only the phase `measure` counts. Latencies come from the first attempt, texts from the last, the balanced score's
+time runs from the first attempt's start to the last one's end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from msgspec import Struct, field
+from numpy.typing import NDArray
+
+from poise.store.run import CellFolder
+from poise.types import Batch, Failure, Timeline
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NO_TIME = np.iinfo(np.int64).min
+_EMPTY, _VISIBLE, _REASONING = 0, 1, 2
+_NS = 1e-9
+
+
+class _Line(Struct, gc=False):
+    """The fields of a record that are read here; the rest is skipped while decoding."""
+
+    request_id: str
+    sample_id: str
+    status: str
+    phase: str = "measure"
+    draw: int = 0
+    part: int = 0
+    attempt: int = 1
+    segment: int = 0
+    due_ns: int | None = None
+    timeline: Timeline | None = None
+    pieces: list[str] = field(default_factory=list)
+    piece_kinds: str | None = None
+    output_tokens: int | None = None
+    option_logprobs: list[list[float]] | None = None
+    batch: Batch | None = None
+    usage: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """One row per request (its attempts joined), of one cell folder or of several repeats joined.
+
+    Times are seconds, NaN where there is none; a timeout's latencies are +inf. Text columns are lists.
+    """
+
+    request: list[str]
+    sample: list[str]
+    text: list[str]
+    """Visible text of the last attempt."""
+    options: list[list[list[float]] | None]
+    """Choice: log-probabilities of every token of every continuation."""
+    failure: list[str | None]
+    """Kind of failure of the last attempt, None = answered."""
+    finish: list[str | None]
+    repeat: Ints
+    draw: Ints
+    segment: Ints
+    attempts: Ints
+    ttft_s: Floats
+    ttfvt_s: Floats
+    tpot_s: Floats
+    e2e_s: Floats
+    wait_s: Floats
+    response_s: Floats
+    spent_s: Floats
+    """First attempt sent (open loop: due) to the last attempt's last text: the balanced score's time."""
+    batch_s: Floats
+    batch_size: Ints
+    """0 = not of a static batch."""
+    n_out: Floats
+    """Output tokens of the last attempt; NaN = not measurable."""
+    n_prompt: Floats
+    n_source: list[str | None]
+    """`engine`, `usage` or None."""
+    chars: Ints
+    """Characters of the answer, visible and reasoning."""
+    chunks: Ints
+    """Stamped chunks of the first attempt, with text or without."""
+    gaps_s: Floats
+    """All gaps between the chunks of first attempts that were answered or timed out, row after row."""
+    gap_rows: Ints
+    """How many of `gaps_s` belong to each row."""
+    cold_s: Floats
+    windows: list[Window]
+
+    @property
+    def ok(self) -> NDArray[np.bool_]:
+        return np.array([f is None for f in self.failure], dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The measured stretch of one segment: first `sent` to last `done`, clock readings in ns."""
+
+    repeat: int
+    segment: int
+    start_ns: int
+    end_ns: int
+
+    @property
+    def wall_s(self) -> float:
+        return (self.end_ns - self.start_ns) * _NS
+
+
+def columns(folder: CellFolder) -> Columns:
+    """All measured requests of one cell folder. Memory: 8 bytes a chunk besides the texts."""
+    return _join_attempts(_read(folder), folder.cell.repeat)
+
+
+def pooled(parts: Sequence[Columns]) -> Columns:
+    """Several repeats of a cell as one."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(Columns)):
+        values = [getattr(p, name) for p in parts]
+        if isinstance(values[0], np.ndarray):
+            joined[name] = np.concatenate(values)
+        else:
+            joined[name] = [v for part in values for v in part]
+    return Columns(**joined)
+
+
+# ---------------------------------------------------------------- reading
+
+
+class _Attempts:
+    """Columns being filled, one entry per attempt, and the chunks of all of them end to end."""
+
+    def __init__(self) -> None:
+        self.request: list[str] = []
+        self.sample: list[str] = []
+        self.text: list[str] = []
+        self.options: list[list[list[float]] | None] = []
+        self.failure: list[str | None] = []
+        self.finish: list[str | None] = []
+        self.source: list[str | None] = []
+        self.draw, self.attempt, self.segment = array("q"), array("q"), array("q")
+        self.due, self.sent, self.done = array("q"), array("q"), array("q")
+        self.batch_ns, self.batch_size, self.batch_end = array("q"), array("q"), array("q")
+        self.n_out, self.n_prompt = array("d"), array("d")
+        self.chars, self.count = array("q"), array("q")
+        self.deltas = array("q")
+        self.kinds = bytearray()
+        self.cold: list[float] = []
+
+    def add(self, line: _Line) -> None:
+        """Append one record; nothing is computed per chunk here."""
+        timeline, pieces, batch = line.timeline, line.pieces, line.batch
+        self.request.append(line.request_id)
+        self.sample.append(line.sample_id)
+        self.options.append(line.option_logprobs)
+        self.failure.append(_failure(line))
+        self.finish.append(line.finish_reason)
+        self.draw.append(line.draw)
+        self.attempt.append(line.attempt)
+        self.segment.append(line.segment)
+        self.due.append(NO_TIME if line.due_ns is None else line.due_ns)
+        self.sent.append(NO_TIME if timeline is None else timeline.sent_ns)
+        self.done.append(0 if timeline is None else timeline.done_ns)
+        self.batch_size.append(batch.size if batch else 0)
+        self.batch_ns.append(batch.end_ns - batch.start_ns if batch else 0)
+        self.batch_end.append(batch.end_ns if batch else NO_TIME)
+        n, source = output_tokens(line.output_tokens, line.usage)
+        self.n_out.append(n)
+        self.source.append(source)
+        self.n_prompt.append(_count((line.usage or {}).get("prompt_tokens")))
+        deltas = timeline.chunk_deltas_ns if timeline is not None and line.option_logprobs is None else []
+        if line.piece_kinds is None:
+            text = "".join(pieces)
+            self.chars.append(len(text))
+        else:
+            text = "".join(p for p, k in zip(pieces, line.piece_kinds) if k == "v")
+            self.chars.append(sum(map(len, pieces)))
+        self.text.append(text)
+        if len(deltas) > len(pieces):
+            deltas = deltas[: len(pieces)]
+        self.count.append(len(deltas))
+        self.deltas.extend(deltas)
+        self.kinds += _kinds(pieces[: len(deltas)] if len(deltas) < len(pieces) else pieces, line.piece_kinds)
+
+
+def _read(folder: CellFolder) -> _Attempts:
+    attempts = _Attempts()
+    for line in folder.records(_Line):
+        if line.phase == "measure":
+            attempts.add(line)
+        elif line.phase == "cold" and line.status == "ok" and line.timeline is not None:
+            attempts.cold.append(max(sum(line.timeline.chunk_deltas_ns), line.timeline.done_ns) * _NS)
+    return attempts
+
+
+def _kinds(pieces: list[str], letters: str | None) -> bytes:
+    """One byte a piece: empty, visible or reasoning."""
+    if letters is None:
+        return bytes(map(bool, pieces)) if "" in pieces else b"\x01" * len(pieces)
+    kinds = [(_REASONING if k == "r" else _VISIBLE) if p else _EMPTY for p, k in zip(pieces, letters)]
+    return bytes(kinds + [int(bool(p)) for p in pieces[len(kinds) :]])
+
+
+def _failure(line: _Line) -> str | None:
+    if line.status == "ok":
+        return None
+    if line.status == "error" and line.error is not None:
+        return line.error.kind
+    return line.status
+
+
+def output_tokens(engine: int | None, usage: dict[str, Any] | None) -> tuple[float, str | None]:
+    """Output tokens and who counted them: the engine, else the server's usage; never the number of chunks."""
+    if engine is not None:
+        return float(engine), "engine"
+    counted = _count((usage or {}).get("completion_tokens"))
+    return (counted, None if math.isnan(counted) else "usage")
+
+
+def _count(value: Any) -> float:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else math.nan
+
+
+# ---------------------------------------------------------------- times
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """Per attempt, in seconds after `sent`: first text, first visible text, last text; and the gaps between."""
+
+    first: Floats
+    first_visible: Floats
+    last: Floats
+    count: Ints
+    gaps: Floats
+    gap_counts: Ints
+
+
+def _chunks(attempts: _Attempts) -> _Chunks:
+    counts = np.array(attempts.count, dtype=np.int64)
+    kinds = np.frombuffer(attempts.kinds, dtype=np.uint8)
+    at = np.cumsum(np.frombuffer(attempts.deltas, dtype=np.int64)) if len(attempts.deltas) else np.zeros(0, np.int64)
+    ends = np.cumsum(counts)
+    base = np.zeros(len(counts), np.int64)
+    some = ends > 0
+    base[1:][some[:-1]] = at[ends[:-1][some[:-1]] - 1]
+    at -= np.repeat(base, counts)
+    owner = None if kinds.all() else np.repeat(np.arange(len(counts)), counts)
+    shown, visible_first, _ = _only(kinds == _VISIBLE, at, counts, owner)
+    del shown
+    text, first, last = _only(kinds != _EMPTY, at, counts, owner)
+    times, per_row = text
+    gaps = np.diff(times)
+    starts = np.cumsum(per_row)[:-1]
+    keep = np.ones(len(gaps), dtype=bool)
+    inside = starts[(starts > 0) & (starts < len(times))]
+    keep[inside - 1] = False
+    return _Chunks(first, visible_first, last, per_row, gaps[keep] * _NS, np.maximum(per_row - 1, 0))
+
+
+def _only(
+    mask: NDArray[np.bool_], at: Ints, counts: Ints, owner: Ints | None
+) -> tuple[tuple[Ints, Ints], Floats, Floats]:
+    """Chunks of `mask`: their times and their number per row; and each row's first and last of them in seconds."""
+    if owner is not None and not mask.all():
+        at = at[mask]
+        counts = np.bincount(owner[mask], minlength=len(counts))
+    elif not mask.all():
+        at, counts = at[mask], np.bincount(np.repeat(np.arange(len(counts)), counts)[mask], minlength=len(counts))
+    ends = np.cumsum(counts)
+    first, last = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
+    some = counts > 0
+    first[some] = at[(ends - counts)[some]] * _NS
+    last[some] = at[ends[some] - 1] * _NS
+    return (at, counts), first, last
+
+
+def _join_attempts(a: _Attempts, repeat: int) -> Columns:
+    chunks = _chunks(a)
+    first, last, attempts = _rows(a)
+    failed_first = [a.failure[i] for i in first]
+    answered = np.array([f is None for f in failed_first], dtype=bool)
+    timed_out = np.array([f == "timeout" for f in failed_first], dtype=bool)
+
+    sent, due, done = (np.array(x, dtype=np.int64) for x in (a.sent, a.due, a.done))
+    took = np.where(np.isnan(chunks.last), np.where(done > 0, done * _NS, np.nan), chunks.last)
+    batch_end = np.array(a.batch_end, dtype=np.int64)
+    unstamped = np.isnan(took) & (batch_end != NO_TIME) & (sent != NO_TIME)
+    took[unstamped] = (batch_end[unstamped] - sent[unstamped]) * _NS
+    took[sent == NO_TIME] = np.nan
+
+    def latency(values: Floats) -> Floats:
+        picked = np.where(answered, values[first], np.nan)
+        picked[timed_out] = np.inf
+        return picked
+
+    n_out = np.array(a.n_out, dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tpot = np.where((n_out >= 2) & (chunks.count >= 2), (chunks.last - chunks.first) / (n_out - 1), np.nan)
+    tpot_first = latency(tpot)
+    if np.isnan(tpot).all():
+        tpot_first[:] = np.nan
+    has_due = (due != NO_TIME) & (sent != NO_TIME)
+    wait = np.where(has_due, (sent - np.where(has_due, due, 0)) * _NS, np.nan)
+    e2e = latency(took)
+    between = np.where(first == last, 0.0, (sent[last] - sent[first]) * _NS)
+    spent = between + took[last] + np.where(np.isnan(wait[first]), 0.0, wait[first])
+
+    used = np.zeros(len(a.request), dtype=bool)
+    used[first[answered | timed_out]] = True
+    gaps = chunks.gaps if used.all() else chunks.gaps[np.repeat(used, chunks.gap_counts)]
+    return Columns(
+        request=[a.request[i] for i in first],
+        sample=[a.sample[i] for i in first],
+        text=[a.text[i] for i in last],
+        options=[a.options[i] for i in last],
+        failure=[a.failure[i] for i in last],
+        finish=[a.finish[i] for i in last],
+        repeat=np.full(len(first), repeat, dtype=np.int64),
+        draw=np.array(a.draw, dtype=np.int64)[first],
+        segment=np.array(a.segment, dtype=np.int64)[first],
+        attempts=attempts,
+        ttft_s=latency(chunks.first) if not np.isnan(chunks.first).all() else np.full(len(first), np.nan),
+        ttfvt_s=latency(chunks.first_visible) if not np.isnan(chunks.first).all() else np.full(len(first), np.nan),
+        tpot_s=tpot_first,
+        e2e_s=e2e,
+        wait_s=wait[first],
+        response_s=np.where(has_due[first], e2e + wait[first], np.nan),
+        spent_s=spent,
+        batch_s=np.array(a.batch_ns, dtype=np.float64)[first] * _NS,
+        batch_size=np.array(a.batch_size, dtype=np.int64)[first],
+        n_out=n_out[last],
+        n_prompt=np.array(a.n_prompt, dtype=float)[last],
+        n_source=[a.source[i] for i in last],
+        chars=np.array(a.chars, dtype=np.int64)[last],
+        chunks=np.array(a.count, dtype=np.int64)[first],
+        gaps_s=gaps,
+        gap_rows=np.where(used, chunks.gap_counts, 0)[first],
+        cold_s=np.array(a.cold, dtype=float),
+        windows=_windows(a, sent, done, took, repeat),
+    )
+
+
+def _rows(a: _Attempts) -> tuple[Ints, Ints, Ints]:
+    """For each request its first and last attempt's index and the number of attempts, in order of first writing."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    number: dict[str, int] = {}
+    for i, request in enumerate(a.request):
+        if request not in first or a.attempt[i] < a.attempt[first[request]]:
+            first[request] = i
+        if request not in last or a.attempt[i] >= a.attempt[last[request]]:
+            last[request] = i
+        number[request] = number.get(request, 0) + 1
+    return tuple(np.array(list(d.values()), dtype=np.int64) for d in (first, last, number))  # type: ignore[return-value]
+
+
+def _windows(a: _Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:
+    segments = np.array(a.segment, dtype=np.int64)
+    ended = sent + np.maximum(done, np.nan_to_num(took / _NS).round().astype(np.int64))
+    known = sent != NO_TIME
+    found = []
+    for segment in np.unique(segments[known]):
+        inside = known & (segments == segment)
+        found.append(Window(repeat, int(segment), int(sent[inside].min()), int(ended[inside].max())))
+    return found

@@ -1,0 +1,256 @@
+"""Numbers with intervals for one cell's times and throughputs; what cannot be measured here says why.
+
+Quantiles: order statistics (Woodruff by item where items were asked more than once, by answer for chunk gaps).
+Means: central limit theorem over items, clustered. Throughputs: one value per repeat, Student's t over repeats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poise.types import Better, Estimate
+from poise.understand import statistics as st
+from poise.understand.derive import Columns
+from poise.understand.gather import CellData
+
+Floats = NDArray[np.float64]
+
+QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+
+
+def absent(reason: str, unit: str = "", better: Better | None = None) -> Estimate:
+    """An estimate that is not measurable."""
+    return Estimate(value=None, unit=unit, better=better, reason=reason)
+
+
+def item_means(data: CellData, values: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Mean of the finite values of each item (repeats and draws averaged first), and which items have any."""
+    codes = data.items[1]
+    finite = np.isfinite(values)
+    count = np.bincount(codes[finite], minlength=len(data.items[0]))
+    total = np.bincount(codes[finite], weights=values[finite], minlength=len(data.items[0]))
+    has = np.flatnonzero(count)
+    return total[has] / count[has], has
+
+
+def mean(data: CellData, values: Floats, unit: str, better: Better | None, reason: str) -> Estimate:
+    """Mean over items with its clustered interval."""
+    per_item, has = item_means(data, values)
+    if not len(per_item):
+        return absent(reason, unit, better)
+    clusters = None if data.clusters is None else data.clusters[has]
+    value, (lo, hi) = st.mean_interval(per_item, clusters)
+    method = "mean, normal interval" + (" clustered" if clusters is not None else "")
+    if int(np.isfinite(values).sum()) > len(per_item):
+        method += ", repeats of an item averaged first"
+    if lo is None:
+        method += " needs at least two items"
+    return Estimate(value, lo, hi, len(per_item), unit, better, method)
+
+
+def quantiles(
+    data: CellData, values: Floats, unit: str, better: Better | None, reason: str, which: Iterable[str] = ()
+) -> dict[str, Estimate]:
+    """p50, p90, p99 of the values that are not NaN; +inf (timeouts) counts as the slowest."""
+    wanted = [(name, p) for name, p in QUANTILES if not which or name in which]
+    known = ~np.isnan(values)
+    ordered = np.sort(values[known])
+    if not len(ordered):
+        return {name: absent(reason, unit, better) for name, _ in wanted}
+    codes = data.items[1][known]
+    asked = np.bincount(codes)
+    sizes = asked[asked > 0].astype(float)
+    grouped = len(sizes) < len(ordered)
+    found = {}
+    for name, p in wanted:
+        value = st.quantile(ordered, p)
+        if grouped:
+            below = np.bincount(codes, weights=values[known] <= value)[asked > 0].astype(float)
+            lo, hi = st.grouped_quantile_interval(ordered, value, p, below, sizes)
+            method = "Woodruff interval by item"
+        else:
+            lo, hi = st.quantile_interval(ordered, p)
+            method = "order statistics"
+        found[name] = _quantile(value, lo, hi, len(ordered), unit, better, method, int(np.isinf(values).sum()))
+    return found
+
+
+def _quantile(
+    value: float, lo: float | None, hi: float | None, n: int, unit: str, better: Better | None, method: str, late: int
+) -> Estimate:
+    if lo is None or hi is None:
+        method += f"; too few ({n}) for {'a lower' if lo is None else 'an upper'} limit"
+    reason = f"{late} of {n} timed out, which count as +∞" if math.isinf(value) else None
+    return Estimate(value, lo, hi, n, unit, better, method, reason)
+
+
+def inverse(estimate: Estimate, unit: str) -> Estimate:
+    """1/x of a time: a rate."""
+    if not estimate.value:
+        return absent(estimate.reason or "the time between tokens is 0", unit, "higher")
+    lo = None if estimate.hi is None else 1 / estimate.hi
+    hi = None if not estimate.lo else 1 / estimate.lo
+    return Estimate(1 / estimate.value, lo, hi, estimate.n, unit, "higher", f"1/median; {estimate.method}")
+
+
+# ---------------------------------------------------------------- all times of a cell
+
+
+def times(data: CellData) -> dict[str, Estimate]:
+    """Every latency of METRICS §1, each as quantiles and mean."""
+    c = data.columns
+    why = _time_reasons(data)
+    found: dict[str, Estimate] = {}
+    for name in ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "wait_s", "response_s"):
+        values: Floats = getattr(c, name)
+        if name in ("ttft_s", "ttfvt_s", "tpot_s") and not _streamed(c):
+            values = np.full(len(c), np.nan)
+        found |= _family(data, name, values, "s", "lower", why[name])
+    found |= gaps(data, why["chunk_gap_s"])
+    found["decode_tok_s"] = inverse(found["tpot_s.p50"], "tok/s")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.where(c.ok & (c.e2e_s > 0), c.n_out / c.e2e_s, np.nan)
+    found["request_tok_s"] = quantiles(data, rate, "tok/s", "higher", why["n_out"], ["p50"])["p50"]
+    batched = c.batch_size > 0
+    amortized = np.where(batched & c.ok, c.batch_s / np.maximum(c.batch_size, 1), np.nan)
+    reason = "not a static batch"
+    found["batch_s"] = mean(data, np.where(batched & c.ok, c.batch_s, np.nan), "s", "lower", reason)
+    found["amortized_s"] = mean(data, amortized, "s", "lower", reason)
+    found["output_tokens.mean"] = mean(data, np.where(c.ok, c.n_out, np.nan), "tok", None, why["n_out"])
+    return found
+
+
+def _family(
+    data: CellData, name: str, values: Floats, unit: str, better: Better | None, reason: str
+) -> dict[str, Estimate]:
+    found = {f"{name}.{q}": e for q, e in quantiles(data, values, unit, better, reason).items()}
+    return found | {f"{name}.mean": mean(data, values, unit, better, reason)}
+
+
+def _streamed(c: Columns) -> bool:
+    """Whether answers of more than one token came in more than one piece."""
+    return bool((c.chunks >= 2).any()) or not bool((c.n_out >= 2).any())
+
+
+def _time_reasons(data: CellData) -> dict[str, str]:
+    """Why a time is missing, should it be."""
+    c = data.columns
+    if not len(c):
+        every = data.cell.reason or "nothing was measured"
+        return dict.fromkeys(
+            ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "wait_s", "response_s", "chunk_gap_s", "n_out"), every
+        )
+    unanswered = None if c.ok.any() else "no request was answered"
+    untimed = unanswered or "no times were recorded"
+    first = unanswered or "no chunk with text was stamped"
+    gap = "no answer came in two or more pieces"
+    tokens = "output tokens were counted neither by the engine nor by the server"
+    if data.cell.task.mode == "choice":
+        first, gap, tokens = ("choice items have no first token",) * 2 + ("choice items write no tokens",)
+    elif not _streamed(c):
+        first = gap = "answers came in one piece (not streamed)"
+    few = tokens if np.isnan(c.n_out).all() else "no answer has two tokens in two pieces"
+    due = "closed loop: requests have no due time" if not data.open_loop else untimed
+    return {
+        "ttft_s": first,
+        "ttfvt_s": first if first != "no chunk with text was stamped" else "no visible text was stamped",
+        "tpot_s": first if not _streamed(c) or data.cell.task.mode == "choice" else unanswered or few,
+        "e2e_s": untimed,
+        "wait_s": due,
+        "response_s": due,
+        "chunk_gap_s": unanswered or gap,
+        "n_out": unanswered or tokens,
+    }
+
+
+def gaps(data: CellData, reason: str) -> dict[str, Estimate]:
+    """p50, p99 and max of all gaps between chunks; gaps of one answer are a group."""
+    c = data.columns
+    n = len(c.gaps_s)
+    names = ("p50", "p99", "max")
+    if not n:
+        return {f"chunk_gap_s.{name}": absent(reason, "s", "lower") for name in names}
+    ordered = np.sort(c.gaps_s)
+    rows = c.gap_rows[c.gap_rows > 0]
+    starts = np.cumsum(rows) - rows
+    found = {}
+    for name, p in (("p50", 0.5), ("p99", 0.99)):
+        value = st.quantile(ordered, p)
+        below = np.add.reduceat((c.gaps_s <= value).astype(np.int32), starts).astype(float)
+        lo, hi = st.grouped_quantile_interval(ordered, value, p, below, rows.astype(float))
+        found[f"chunk_gap_s.{name}"] = _quantile(value, lo, hi, n, "s", "lower", "Woodruff interval by answer", 0)
+    found["chunk_gap_s.max"] = Estimate(float(ordered[-1]), None, None, n, "s", "lower", "largest seen; no interval")
+    return found
+
+
+# ---------------------------------------------------------------- throughput
+
+
+def throughput(data: CellData) -> dict[str, Estimate]:
+    """Tokens, characters and requests per second of the measured window, and the window itself."""
+    c = data.columns
+    repeats = sorted({w.repeat for w in c.windows})
+    wall = {r: sum(w.wall_s for w in c.windows if w.repeat == r) for r in repeats}
+    mine = {r: c.repeat == r for r in repeats}
+    nothing = data.cell.reason or ("no request was sent" if len(c) else "nothing was measured")
+    counted = np.where(np.isnan(c.n_out), 0.0, c.n_out)
+    uncounted = int((np.isnan(c.n_out) & c.ok).sum())
+    reason = nothing if not repeats else f"output tokens of {uncounted} of {len(c)} answers are unknown"
+    if data.cell.task.mode == "choice":
+        reason = "choice items write no tokens"
+
+    def rate(amount: Floats) -> Callable[[int], float]:
+        return lambda r: float(amount[mine[r]].sum()) / wall[r] if wall[r] > 0 else math.nan
+
+    answered = c.ok.astype(float)
+    found = {
+        "task_s": over_repeats([wall[r] for r in repeats], "s", "lower", nothing),
+        "requests_s": over_repeats([rate(answered)(r) for r in repeats], "1/s", "higher", nothing),
+        "chars_s": over_repeats([rate(c.chars * answered)(r) for r in repeats], "char/s", "higher", nothing),
+        "system_tok_s": absent(reason, "tok/s", "higher"),
+    }
+    if repeats and not uncounted and counted.any():
+        found["system_tok_s"] = over_repeats([rate(counted)(r) for r in repeats], "tok/s", "higher", nothing)
+    if data.cell.task.mode == "choice":
+        found["chars_s"] = absent("choice items write no text", "char/s", "higher")
+    return found | goodput(data, wall, mine)
+
+
+def goodput(data: CellData, wall: dict[int, float], mine: dict[int, NDArray[np.bool_]]) -> dict[str, Estimate]:
+    """Requests per second within all limits of the study's `slo`, and those of them that are also right."""
+    limits = {k: v for k, v in data.analysis.slo.items() if k != "percentile"}
+    if not limits or not wall:
+        return {}
+    c = data.columns
+    within = c.ok.copy()
+    for name, limit in limits.items():
+        values = getattr(c, name, None)
+        if not isinstance(values, np.ndarray) or np.isnan(values).all():
+            return {"goodput_rps": absent(f"the limit on {name} cannot be checked here", "1/s", "higher")}
+        with np.errstate(invalid="ignore"):
+            within &= np.isnan(values) | (values <= limit)
+    amounts = {"goodput_rps": within.astype(float)}
+    if data.scores.first is not None:
+        amounts["correct_goodput_rps"] = within * np.nan_to_num(data.scores.first.q)
+    return {
+        name: over_repeats([float(a[mine[r]].sum()) / wall[r] for r in wall], "1/s", "higher", "")
+        for name, a in amounts.items()
+    }
+
+
+def over_repeats(values: list[float], unit: str, better: Better | None, reason: str) -> Estimate:
+    """Mean over repeats with Student's t; one repeat has no interval."""
+    return mean_of([] if any(math.isnan(v) for v in values) else values, unit, better, reason, "repeat")
+
+
+def mean_of(values: list[float], unit: str, better: Better | None, reason: str, what: str) -> Estimate:
+    """Mean of a few values (one a repeat, one a start …) with Student's t; a single one has no interval."""
+    if not values:
+        return absent(reason, unit, better)
+    value, (lo, hi) = st.repeat_interval(values)
+    method = f"mean of {len(values)} ({what}s), Student's t" if len(values) > 1 else f"one {what}: no interval"
+    return Estimate(value, lo, hi, len(values), unit, better, method)

@@ -1,0 +1,121 @@
+"""Cells as they are estimated: repeats of one cell joined, with their columns, scores and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poise.plan.spec import Analysis, Cell
+from poise.store.run import CellFolder, Run, Segment
+from poise.types import ResourceSample, Sample
+from poise.understand.derive import Columns, columns, pooled
+from poise.understand.score import Scores, pooled_scores, score_cell
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CellData:
+    """One cell of one run, its repeats pooled."""
+
+    run: str
+    deployment: str
+    """The deployment's name, `name@run` where two runs measured the same cell."""
+    cell: Cell
+    analysis: Analysis
+    columns: Columns
+    scores: Scores
+    samples: dict[str, Sample]
+    segments: list[list[Segment]]
+    resources: list[list[ResourceSample]]
+    folders: int
+    repeats: list[int]
+    poise: str
+    """Version that measured."""
+
+    @property
+    def open_loop(self) -> bool:
+        return self.cell.load.kind == "open"
+
+    @cached_property
+    def items(self) -> tuple[list[str], Ints]:
+        """Sample ids in order of first appearance, and each row's index among them."""
+        index: dict[str, int] = {}
+        codes = [index.setdefault(s, len(index)) for s in self.columns.sample]
+        return list(index), np.array(codes, dtype=np.int64)
+
+    @cached_property
+    def clusters(self) -> Ints | None:
+        """For each item the index of its cluster; None where every item stands alone."""
+        names = [self.samples[s].cluster if s in self.samples else None for s in self.items[0]]
+        if not any(names):
+            return None
+        index: dict[str, int] = {}
+        codes = [index.setdefault(n or f"\0{i}", len(index)) for i, n in enumerate(names)]
+        return np.array(codes, dtype=np.int64)
+
+    def unit_names(self) -> list[str]:
+        """For each item the name under which it is resampled: its cluster, else itself."""
+        found = [self.samples.get(s) for s in self.items[0]]
+        return [f"c{x.cluster}" if x and x.cluster else f"s{s}" for s, x in zip(self.items[0], found)]
+
+
+def gather(runs: Sequence[Run]) -> list[CellData]:
+    """All cells of the runs, in their order; colliding deployments are told apart by their run."""
+    groups: dict[tuple[int, str], list[CellFolder]] = {}
+    for number, run in enumerate(runs):
+        for folder in run.cells():
+            groups.setdefault((number, folder.cell.id), []).append(folder)
+    names = _run_names(runs)
+    owners: dict[tuple[str, str, str, str], set[int]] = {}
+    for (number, _), folders in groups.items():
+        owners.setdefault(_place(folders[0].cell), set()).add(number)
+    clashing = {(place[1], number) for place, numbers in owners.items() if len(numbers) > 1 for number in numbers}
+    found = []
+    samples: dict[tuple[int, str], dict[str, Sample]] = {}
+    for (number, _), folders in groups.items():
+        cell = folders[0].cell
+        deployment = cell.deployment.name
+        if (deployment, number) in clashing:
+            deployment = f"{deployment}@{names[number]}"
+        key = (number, cell.task.items_sha)
+        if key not in samples:
+            samples[key] = folders[0].targets()
+        parts = [columns(f) for f in folders]
+        scores = [score_cell(f, c, samples[key]) for f, c in zip(folders, parts)]
+        found.append(
+            CellData(
+                run=names[number],
+                deployment=deployment,
+                cell=cell,
+                analysis=runs[number].manifest.study.analysis,
+                columns=pooled(parts),
+                scores=pooled_scores(scores),
+                samples=samples[key],
+                segments=[f.segments() for f in folders],
+                resources=[f.resources() for f in folders],
+                folders=len(folders),
+                repeats=[f.cell.repeat for f in folders],
+                poise=runs[number].manifest.poise,
+            )
+        )
+    return found
+
+
+def _place(cell: Cell) -> tuple[str, str, str, str]:
+    return (cell.model.name, cell.deployment.name, cell.task.name, cell.load.label)
+
+
+def _run_names(runs: Sequence[Run]) -> list[str]:
+    """The folders' names, numbered where two are called alike."""
+    names: list[str] = []
+    for run in runs:
+        name, number = run.name, 2
+        while name in names:
+            name, number = f"{run.name}#{number}", number + 1
+        names.append(name)
+    return names

@@ -1,0 +1,160 @@
+"""Quality estimates of one cell: each metric, the mean mark `quality`, groups by category, and the confusion table.
+
+METRICS §3: failed requests count as 0, unscorable answers are left out with the bounds beside the mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poise.types import Better, Estimate
+from poise.understand import statistics as st
+from poise.understand.estimates import absent, item_means, mean
+from poise.understand.gather import CellData
+from poise.understand.score import Values
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.bool_]
+
+
+def quality(data: CellData) -> dict[str, Estimate]:
+    """Every metric by its name, then `quality` = mean mark of the primary one."""
+    reason = data.scores.unscored or data.cell.reason or "nothing was measured"
+    found = {name: metric(data, values) for name, values in data.scores.by_metric.items()} if len(data.columns) else {}
+    for name in data.cell.task.metrics:
+        found.setdefault(name, absent(reason))
+    first = data.scores.first
+    if first is None or not len(data.columns):
+        return found | {"quality": absent(reason, "", "higher")}
+    return found | {"quality": mean_mark(data, first.q, np.ones(len(data.columns), dtype=bool))}
+
+
+def metric(data: CellData, values: Values, inside: Rows | None = None) -> Estimate:
+    """A metric's corpus value by `reduce` over summed statistics, else the mean of its values; of the rows `inside`."""
+    inside = np.ones(len(data.columns), dtype=bool) if inside is None else inside
+    unit, better = getattr(values.metric, "unit", ""), getattr(values.metric, "better", None)
+    scorable = inside & ~np.isnan(values.values)
+    if not scorable.any():
+        reason = next((r for r, i in zip(values.reasons, inside) if r and i), "nothing to score")
+        return absent(f"no answer could be scored: {reason}", unit, better)
+    if values.reduce is not None:
+        return corpus(data, values, scorable)
+    if values.scale == 1:
+        return mean_mark(data, values.values, inside, unit, better)
+    return mean(data, np.where(inside, values.values, np.nan), unit, better, "")
+
+
+def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
+    """`reduce` of the summed statistics, with its bootstrap interval over items (or clusters)."""
+    assert values.stats is not None and values.reduce is not None
+    unit, better = getattr(values.metric, "unit", ""), getattr(values.metric, "better", None)
+    units = data.items[1] if data.clusters is None else data.clusters[data.items[1]]
+    stats = values.stats * scorable[:, None]
+    sums = np.stack([np.bincount(units, weights=column) for column in stats.T], axis=1)
+    with np.errstate(all="ignore"):
+        value = float(np.asarray(values.reduce(sums.sum(axis=0))))
+        if not np.isfinite(value):
+            return absent(f"{values.name} is undefined for these answers", unit, better)
+        n = len(np.unique(data.items[1][scorable]))
+        if len(sums) < 2:
+            return Estimate(value, None, None, n, unit, better, "corpus value; one item has no interval")
+        weights = st.bootstrap_weights(len(sums), f"corpus {data.cell.task.name}")
+        replicates = np.asarray(values.reduce(weights @ sums), dtype=float)
+    replicates = replicates[np.isfinite(replicates)]
+    if len(replicates) < len(weights) / 2:
+        return Estimate(value, None, None, n, unit, better, "corpus value; undefined in most resamples")
+    lo, hi = st.percentile_interval(replicates)
+    return Estimate(value, lo, hi, n, unit, better, f"corpus value, bootstrap over items, {len(weights)} resamples")
+
+
+def mean_mark(
+    data: CellData, marks: Floats, inside: Rows, unit: str = "", better: Better | None = "higher"
+) -> Estimate:
+    """Mean of marks in [0, 1]: Wilson for single independent right/wrong answers, else the clustered normal one."""
+    marks = np.where(inside, marks, np.nan)
+    per_item, _ = item_means(data, marks)
+    n, rows = len(per_item), int(inside.sum())
+    unscorable = rows - int(np.isfinite(marks).sum())
+    if not n:
+        return absent(f"none of {rows} answers could be scored", unit, better)
+    if data.clusters is None and int(np.isfinite(marks).sum()) == n and np.isin(per_item, (0.0, 1.0)).all():
+        right = float(per_item.sum())
+        lo, hi = st.wilson(right, n)
+        found = Estimate(right / n, lo, hi, n, unit, better, "proportion, Wilson")
+    else:
+        found = mean(data, marks, unit, better, "")
+        if found.lo is not None and found.hi is not None and found.value is not None:
+            low, high = max(0.0, found.lo), min(1.0, found.hi)
+            found = Estimate(found.value, low, high, found.n, unit, better, found.method)
+    if not unscorable:
+        return found
+    total = float(np.nansum(marks))
+    bounds = f"{total / rows:.4g} to {(total + unscorable) / rows:.4g}"
+    method = f"{found.method}; {unscorable} unscorable left out, {bounds} if all of them were wrong or right"
+    return Estimate(found.value, found.lo, found.hi, found.n, unit, better, method)
+
+
+# ---------------------------------------------------------------- groups, tables, curves
+
+
+def groups(data: CellData) -> dict[str, dict[str, Estimate]]:
+    """Primary metric and mean time by the samples' category, in the categories' order."""
+    labels = [_label(data, s) for s in data.columns.sample]
+    found: dict[str, dict[str, Estimate]] = {}
+    for label in sorted({x for x in labels if x}):
+        inside = np.array([x == label for x in labels])
+        times = np.where(inside, data.columns.e2e_s, np.nan)
+        entry = {"e2e_s.mean": mean(data, times, "s", "lower", "no times were recorded")}
+        if (first := data.scores.first) is not None:
+            entry = {first.name: metric(data, first, inside), **entry}
+        found[label] = entry
+    return found
+
+
+def _label(data: CellData, sample: str) -> str | None:
+    found = data.samples.get(sample)
+    if found is None or found.category is None:
+        return None
+    return found.category if "=" in found.category else f"category={found.category}"
+
+
+def tables(data: CellData) -> dict[str, Any]:
+    """The confusion table of a task with fixed choices: targets (rows) against answers, "none" being one of them."""
+    choices = {data.samples[s].choices for s in data.items[0] if s in data.samples}
+    fixed = choices.pop() if len(choices) == 1 else None
+    for values in data.scores.by_metric.values():
+        table = getattr(values.metric, "table", None)
+        if fixed and table is not None and values.stats is not None:
+            return {"confusion": table(values.stats[~np.isnan(values.values)].sum(axis=0), fixed)}
+    return {}
+
+
+def curves(data: CellData) -> dict[str, Any]:
+    """Distribution functions of times (at most 200 points) and deadline accuracy A(D): right and no later than D."""
+    found: dict[str, Any] = {}
+    for name in ("ttft_s", "e2e_s", "response_s"):
+        values = getattr(data.columns, name)
+        ordered = np.sort(values[~np.isnan(values)])
+        finite = int(np.isfinite(ordered).sum())
+        if finite:
+            at = _points(finite)
+            found[name] = {"x": ordered[at].tolist(), "y": ((at + 1) / len(ordered)).tolist(), "n": len(ordered)}
+    first, times = data.scores.first, data.columns.spent_s
+    if first is not None:
+        q = np.where(data.columns.ok, np.nan_to_num(first.q), 0.0)
+        timed = np.flatnonzero(np.isfinite(times) & data.columns.ok)
+        scorable = int((~np.isnan(first.values)).sum())
+        if len(timed) and scorable:
+            order = timed[np.argsort(times[timed], kind="stable")]
+            at = _points(len(order))
+            share = np.cumsum(q[order]) / scorable
+            found["deadline"] = {"x": times[order][at].tolist(), "y": share[at].tolist(), "n": scorable}
+    return found
+
+
+def _points(n: int, most: int = 200) -> NDArray[np.int64]:
+    """At most 200 of n ranks, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))

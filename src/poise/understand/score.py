@@ -1,0 +1,236 @@
+"""Answers extracted from texts and every metric of the task on each of them, kept in `derived/scores/`.
+
+A failed request has q = 0 and stays in every denominator; an unscorable answer has no value and its reason. The
+cache is a pure function of the cell's records: deleted, it comes back byte for byte; stale, it is ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct, field
+from numpy.typing import NDArray
+
+from poise.registry import lookup
+from poise.store.run import CellFolder, write_atomic
+from poise.tasks.extract import extract
+from poise.types import PoiseError, Sample, Score
+from poise.understand.derive import Columns
+
+Floats = NDArray[np.float64]
+
+UNFOUND = "no answer found"
+
+
+class Scored(Struct, frozen=True, omit_defaults=True):
+    """One line of the cache: what was taken as the answer of a request, and each metric's score of it."""
+
+    request_id: str
+    answer: str | None
+    scores: dict[str, Score] = field(default_factory=dict)
+
+
+class _Header(Struct, frozen=True):
+    signature: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """One metric over the rows of a cell."""
+
+    name: str
+    metric: Any
+    values: Floats
+    """NaN = unscorable; failed requests hold 0."""
+    stats: NDArray[np.float64] | None
+    """[rows, k] sufficient statistics, where the metric gives as many for every item."""
+    reasons: list[str | None]
+
+    @property
+    def reduce(self) -> Callable[[Any], Any] | None:
+        """From summed statistics to the corpus value; None = the corpus value is the mean."""
+        found: Callable[[Any], Any] | None = getattr(self.metric, "reduce", None)
+        return found if self.stats is not None else None
+
+    @property
+    def scale(self) -> float:
+        return float(getattr(self.metric, "scale", 1.0))
+
+    @property
+    def q(self) -> Floats:
+        """Values as marks between 0 and 1."""
+        return np.clip(self.values / self.scale, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All metrics over the rows of a cell; `unscored` says why there are none."""
+
+    answers: list[str | None]
+    by_metric: dict[str, Values]
+    primary: str | None
+    unscored: str | None = None
+
+    @property
+    def first(self) -> Values | None:
+        return self.by_metric.get(self.primary) if self.primary else None
+
+
+def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample]) -> Scores:
+    """Score every row of `columns` (which must be those of `folder`), through the cache."""
+    task = folder.cell.task
+    nothing: list[str | None] = [None] * len(columns)
+    if not task.metrics:
+        return Scores(nothing, {}, None, f"task {task.task} has nothing to score")
+    if task.mode == "perplexity":
+        return Scores(nothing, {}, None, "perplexity has no mark between 0 and 1")
+    try:
+        metrics = {name: lookup("metric", name)() for name in task.metrics}
+    except PoiseError as error:
+        return Scores(nothing, {}, None, str(error))
+    lines = _cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
+    names = list(dict.fromkeys(name for line in lines for name in line.scores)) or list(metrics)
+    metric_of = {name: metrics.get(name) or metrics[name.removesuffix(".bytes")] for name in names}
+    found = {name: _values(name, metric, lines) for name, metric in metric_of.items()}
+    return Scores([line.answer for line in lines], found, task.metrics[0])
+
+
+def pooled_scores(parts: Sequence[Scores]) -> Scores:
+    """The scores of several repeats of a cell as one."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Values] = {}
+    for name in parts[0].by_metric:
+        values = [p.by_metric[name] for p in parts if name in p.by_metric]
+        stats = [v.stats for v in values if v.stats is not None]
+        joined[name] = Values(
+            name,
+            values[0].metric,
+            np.concatenate([v.values for v in values]),
+            np.concatenate(stats) if len(stats) == len(values) else None,
+            [r for v in values for r in v.reasons],
+        )
+    return Scores([a for p in parts for a in p.answers], joined, parts[0].primary, parts[0].unscored)
+
+
+# ---------------------------------------------------------------- one answer
+
+
+def _score_rows(
+    folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], metrics: Mapping[str, Any]
+) -> list[Scored]:
+    task = folder.cell.task
+    choice = task.mode == "choice"
+    stops = {} if choice else {r.id: r.stop for r in folder.requests()}
+    lines = []
+    for i, request in enumerate(columns.request):
+        sample = samples.get(columns.sample[i])
+        if sample is None:
+            reason = f"no target for sample {columns.sample[i]!r}"
+            scores = {name: Score(None, reason=reason) for name in metrics}
+            lines.append(Scored(request, None, scores))
+        elif columns.failure[i] is not None:
+            scores = {name: _failed(metric, sample) for name, metric in metrics.items()}
+            if choice and "accuracy" in metrics:
+                scores["accuracy.bytes"] = _failed(metrics["accuracy"], sample)
+            lines.append(Scored(request, None, scores))
+        elif choice:
+            lines.append(_choice(request, columns.options[i], sample, metrics))
+        else:
+            answer = extract(task.extract, columns.text[i], sample, stops.get(request, ()))
+            scores = {name: _score(metric, answer, sample) for name, metric in metrics.items()}
+            lines.append(Scored(request, answer, scores))
+    return lines
+
+
+def _choice(request: str, options: list[list[float]] | None, sample: Sample, metrics: Mapping[str, Any]) -> Scored:
+    """The choice with the highest summed log-probability; `accuracy.bytes` divides by the choice's UTF-8 bytes."""
+    choices = sample.choices or ()
+    if not options or len(options) != len(choices):
+        reason = f"{len(options or [])} options were ranked, the item has {len(choices)}"
+        return Scored(request, None, {name: Score(None, reason=reason) for name in metrics})
+    sums = [sum(o) for o in options]
+    answer = choices[int(np.argmax(sums))]
+    scores = {name: _score(metric, answer, sample) for name, metric in metrics.items()}
+    if "accuracy" in metrics:
+        per_byte = [s / max(1, len(c.encode())) for s, c in zip(sums, choices)]
+        scores["accuracy.bytes"] = _score(metrics["accuracy"], choices[int(np.argmax(per_byte))], sample)
+    return Scored(request, answer, scores)
+
+
+def _score(metric: Any, answer: str | None, sample: Sample) -> Score:
+    """One metric on one answer; what a metric cannot digest is unscorable, never the end of a summary."""
+    try:
+        score: Score = metric.score(answer, sample)
+    except Exception as error:
+        return Score(None, reason=f"{metric.name} failed with {type(error).__name__}")
+    if score.value is not None and not math.isfinite(score.value):
+        return Score(None, reason=f"{metric.name} gave no finite value")
+    return Score(score.value, score.stats, reason=score.reason)
+
+
+def _failed(metric: Any, sample: Sample) -> Score:
+    """A failed request: worth 0, with the statistics of an absent answer."""
+    return Score(0.0, _score(metric, None, sample).stats, reason="the request failed")
+
+
+# ---------------------------------------------------------------- the cache
+
+
+def _cached(
+    folder: CellFolder, columns: Columns, metrics: Mapping[str, Any], make: Callable[[], list[Scored]]
+) -> list[Scored]:
+    path = folder.run / "derived" / "scores" / f"{folder.path.name}.jsonl"
+    signature = _signature(folder, metrics)
+    found = _read(path, signature)
+    if found is not None and [s.request_id for s in found] == columns.request:
+        return found
+    lines = make()
+    encode = msgspec.json.Encoder().encode
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, b"\n".join([encode(_Header(signature)), *map(encode, lines)]) + b"\n")
+    except OSError:
+        pass  # a folder that cannot be written to can still be read
+    return lines
+
+
+def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:
+    """What a score depends on: the records' size, the targets, the extractor, the metrics and poise's own version."""
+    from importlib.metadata import version
+
+    task = folder.cell.task
+    records = folder.path / "records.jsonl"
+    size = records.stat().st_size if records.is_file() else 0
+    versions = [f"{name} v{getattr(metric, 'version', 1)}" for name, metric in metrics.items()]
+    return [f"records {size}", task.target_sha, f"extract {task.extract}", *versions, f"poise {version('poise')}"]
+
+
+def _read(path: Path, signature: list[str]) -> list[Scored] | None:
+    """The cached lines, or None where there are none, they are stale, or anything about them is odd."""
+    try:
+        head, *lines = path.read_bytes().splitlines()
+        if msgspec.json.decode(head, type=_Header).signature != signature:
+            return None
+        decode = msgspec.json.Decoder(Scored).decode
+        return [decode(line) for line in lines]
+    except (OSError, ValueError, msgspec.DecodeError):
+        return None
+
+
+def _values(name: str, metric: Any, lines: Sequence[Scored]) -> Values:
+    absent = Score(None, reason="not scored")
+    scores = [line.scores.get(name, absent) for line in lines]
+    values = np.array([math.nan if s.value is None else s.value for s in scores], dtype=float)
+    widths = {len(s.stats) for s in scores if s.stats}
+    stats = None
+    if len(widths) == 1:
+        nothing = [0.0] * widths.pop()
+        stats = np.array([s.stats or nothing for s in scores], dtype=float)
+    return Values(name, metric, values, stats, [s.reason for s in scores])

@@ -1,0 +1,260 @@
+"""Intervals, tests and resampling: every formula of uncertainty that poise uses, with its source.
+
+Proportions: Wilson (1927), Clopper and Pearson (1934), Beta(1 + x, 1 + n - x). Means: the central limit theorem,
+with clustered standard errors after Miller (2024), arXiv 2411.00640. Quantiles: order statistics with binomial
+coverage (Conover 1999, §3.2), or Woodruff (1952) where observations come in groups. Paired systems: bootstrap over
+items, McNemar's exact test, sign-flip permutation, Holm (1979). All levels are two-sided 95 % unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Interval = tuple[float | None, float | None]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+_DRAWS_AT_MOST = 20_000_000
+
+
+def z_value(level: float = LEVEL) -> float:
+    """Two-sided normal quantile: 1.96 for 95 %."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+# ---------------------------------------------------------------- proportions
+
+
+def wilson(right: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson score interval of a proportion, right of n."""
+    z = z_value(level)
+    p = right / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (0.0 if right <= 0 else max(0.0, centre - half), 1.0 if right >= n else min(1.0, centre + half))
+
+
+def clopper_pearson(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Exact (conservative) interval of a proportion."""
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    lo = 0.0 if right == 0 else float(betaincinv(right, n - right + 1, tail))
+    hi = 1.0 if right == n else float(betaincinv(right + 1, n - right, 1 - tail))
+    return lo, hi
+
+
+def beta_interval(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Central interval of the posterior Beta(1 + x, 1 + n - x) under a flat prior."""
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    a, b = right + 1, n - right + 1
+    return float(betaincinv(a, b, tail)), float(betaincinv(a, b, 1 - tail))
+
+
+# ---------------------------------------------------------------- means
+
+
+def standard_error(values: Floats, clusters: NDArray[np.int64] | None = None) -> float:
+    """Standard error of a mean; with `clusters` (integer codes) Miller's clustered one. NaN for fewer than two groups.
+
+    SE_cl² = s²/n + (1/n²) · Σ_c Σ_{i≠j in c} (x_i - x̄)(x_j - x̄)
+    """
+    n = len(values)
+    if n < 2:
+        return math.nan
+    off = values - values.mean()
+    squares = float(off @ off)
+    variance = squares / (n - 1) / n
+    if clusters is not None:
+        sums = np.bincount(clusters, weights=off)
+        if len(np.unique(clusters)) < 2:
+            return math.nan
+        variance += (float(sums @ sums) - squares) / (n * n)
+    return math.sqrt(max(variance, 0.0))
+
+
+def mean_interval(
+    values: Floats, clusters: NDArray[np.int64] | None = None, level: float = LEVEL
+) -> tuple[float, Interval]:
+    """Mean and its normal interval; (None, None) where there are too few groups."""
+    mean = float(values.mean())
+    error = standard_error(values, clusters)
+    if math.isnan(error):
+        return mean, (None, None)
+    half = z_value(level) * error
+    return mean, (mean - half, mean + half)
+
+
+def repeat_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, Interval]:
+    """Mean over repeated runs with Student's t; no interval for one run."""
+    data = np.asarray(values, dtype=float)
+    mean = float(data.mean())
+    if len(data) < 2:
+        return mean, (None, None)
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(data) - 1, 0.5 + level / 2)) * float(data.std(ddof=1)) / math.sqrt(len(data))
+    return mean, (mean - half, mean + half)
+
+
+# ---------------------------------------------------------------- quantiles
+
+
+def order_ranks(n: int, p: float, level: float = LEVEL) -> tuple[int | None, int | None]:
+    """Ranks (from 1) whose order statistics enclose the p-quantile with binomial coverage ≥ level; None = too few."""
+    from scipy.special import bdtr
+
+    tail = (1 - level) / 2
+    spread = 12 * math.sqrt(n * p * (1 - p)) + 12
+    k = np.arange(max(0, math.floor(n * p - spread)), min(n, math.ceil(n * p + spread)) + 1)
+    cdf = np.minimum(bdtr(k, n, p), 1.0)
+    lower = int(k[int(np.searchsorted(cdf, tail))])
+    upper = int(k[min(int(np.searchsorted(cdf, 1 - tail)), len(k) - 1)]) + 1
+    return (lower if lower >= 1 else None, upper if upper <= n else None)
+
+
+def quantile(ordered: Floats, p: float) -> float:
+    """Quantile of sorted values by linear interpolation (Hyndman and Fan's type 7, numpy's default); safe with +inf."""
+    place = (len(ordered) - 1) * p
+    below = math.floor(place)
+    part = place - below
+    low = float(ordered[below])
+    if part < 1e-12 or below + 1 >= len(ordered):
+        return low
+    high = float(ordered[below + 1])
+    return math.inf if math.isinf(high) else low + part * (high - low)
+
+
+def quantile_interval(ordered: Floats, p: float, level: float = LEVEL) -> Interval:
+    """[X_(l), X_(u)] of sorted values; None on a side for which there are too few."""
+    lower, upper = order_ranks(len(ordered), p, level)
+    return (
+        None if lower is None else float(ordered[lower - 1]),
+        None if upper is None else float(ordered[upper - 1]),
+    )
+
+
+def grouped_quantile_interval(
+    ordered: Floats, value: float, p: float, below: Floats, sizes: Floats, level: float = LEVEL
+) -> Interval:
+    """Woodruff's interval of a p-quantile for observations in groups (gaps of one answer, repeats of one item).
+
+    `below[g]` of the `sizes[g]` observations in group g are ≤ value. The share below is a ratio of sums over groups;
+    its standard error is turned back into quantiles.
+    """
+    groups, total = len(sizes), float(sizes.sum())
+    if groups < 2:
+        return None, None
+    off = below - p * sizes
+    error = math.sqrt(groups / (groups - 1) * float(off @ off)) / total
+    half = z_value(level) * error
+    lo = quantile(ordered, p - half) if p - half > 0 else None
+    hi = quantile(ordered, p + half) if p + half < 1 - 1 / (2 * len(ordered)) else None
+    return lo, hi
+
+
+# ---------------------------------------------------------------- resampling
+
+
+def generator(key: str) -> np.random.Generator:
+    """A random generator that depends on `key` alone, so that every summary of the same data is the same."""
+    import zlib
+
+    return np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
+
+
+def resample_count(units: int) -> int:
+    """How many bootstrap resamples of `units` items are affordable: 2000, fewer from 10 000 items on."""
+    return max(200, min(RESAMPLES, _DRAWS_AT_MOST // max(units, 1)))
+
+
+def bootstrap_weights(units: int, key: str, resamples: int | None = None) -> Floats:
+    """How often each of `units` items is drawn in each resample, [resamples, units].
+
+    Using one such matrix for all systems that answered the same items keeps them paired.
+    """
+    count = resamples or resample_count(units)
+    rng = generator(key)
+    weights = np.empty((count, units), dtype=np.float64)
+    for row in range(count):
+        weights[row] = np.bincount(rng.integers(0, units, units), minlength=units)
+    return weights
+
+
+def percentile_interval(replicates: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile bootstrap interval of replicates (no NaN among them)."""
+    tail = (1 - level) / 2
+    lo, hi = np.quantile(replicates, [tail, 1 - tail])
+    return float(lo), float(hi)
+
+
+# ---------------------------------------------------------------- two systems on the same items
+
+
+def paired_difference(a: Floats, b: Floats, key: str = "paired") -> tuple[float, Interval]:
+    """mean(a - b) over the same items with its paired bootstrap interval."""
+    off = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    if len(off) < 2:
+        return float(off.mean()), (None, None)
+    weights = bootstrap_weights(len(off), key)
+    return float(off.mean()), percentile_interval(weights @ off / len(off))
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided p-value from the items that only one of two systems got right (McNemar 1947)."""
+    from scipy.special import bdtr
+
+    n = only_a + only_b
+    return 1.0 if n == 0 else min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
+
+
+def permutation(a: Floats, b: Floats, key: str = "permutation", rounds: int = 10_000) -> float:
+    """Two-sided p-value of mean(a - b) under random swaps of the two systems' values of an item.
+
+    All 2^n swaps for n ≤ 12, else `rounds` random ones with the add-one correction (Phipson and Smyth 2010).
+    """
+    off = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    observed = abs(float(off.sum())) - 1e-12 * float(np.abs(off).sum())
+    n = len(off)
+    if n <= 12:
+        bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
+        return float(np.mean(np.abs((1 - 2 * bits) @ off) >= observed))
+    rng = generator(key)
+    hits, step = 0, max(1, 4_000_000 // n)
+    for start in range(0, rounds, step):
+        signs = rng.integers(0, 2, (min(step, rounds - start), n)) * 2 - 1
+        hits += int(np.sum(np.abs(signs @ off) >= observed))
+    return (hits + 1) / (rounds + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values over several comparisons (Holm 1979), in the given order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+def items_needed(
+    omega2: float,
+    difference: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    variance_a: float = 0.0,
+    variance_b: float = 0.0,
+    draws_a: int = 1,
+    draws_b: int = 1,
+) -> int:
+    """Items needed to show a paired difference: (z_{α/2} + z_β)²(ω² + σ_A²/K_A + σ_B²/K_B)/δ², Miller (2024) §5."""
+    z = NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
+    return math.ceil(z * z * (omega2 + variance_a / draws_a + variance_b / draws_b) / difference**2)

@@ -1,0 +1,174 @@
+"""The summary of one or several run folders: every number of every report, as a pure function of the folders."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from poise.store.run import Run, open_run, write_atomic
+from poise.types import FORMAT, CellSummary, Estimate, State, Summary, UsageError
+from poise.understand import estimates, quality
+from poise.understand.balanced import Marks
+from poise.understand.checks import checks, failures
+from poise.understand.estimates import absent
+from poise.understand.gather import CellData, gather
+from poise.understand.resources import resources
+from poise.understand.systems import key_of, model_summary, systems, task_marks
+from poise.understand.verdict import verdict
+
+Source = Run | str | os.PathLike[str]
+
+
+def summarize(runs: Source | Sequence[Source]) -> Summary:
+    """Everything the folders say, merged. Repeats are pooled; folders never: on collision `deployment@run`.
+
+    One writable folder also gets `derived/summary.json`, the same bytes every time.
+    """
+    given = [runs] if isinstance(runs, Run | str | os.PathLike) else list(runs)
+    opened = [r if isinstance(r, Run) else open_run(r) for r in given]
+    if not opened:
+        raise UsageError("no run folder given; `poise run` makes one")
+    cells = gather(opened)
+    ranked = systems(cells)
+    marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
+    reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
+    summary = Summary(
+        format=FORMAT,
+        runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
+        cells=[_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c))) for c in cells],
+        models=[model_summary(s) for s in ranked],
+        verdict=verdict(ranked),
+    )
+    if len(opened) == 1:
+        _keep(opened[0], summary)
+    return summary
+
+
+def to_json(summary: Summary) -> bytes:
+    """The summary as JSON: finite numbers only (an infinite one becomes null; its reason stands beside it)."""
+    return msgspec.json.format(msgspec.json.encode(_finite(msgspec.to_builtins(summary))), indent=1) + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list) else value
+
+
+def _keep(run: Run, summary: Summary) -> None:
+    path = run.path / "derived" / "summary.json"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, to_json(summary))
+    except OSError:
+        pass  # a folder that cannot be written to can still be read
+
+
+# ---------------------------------------------------------------- one cell
+
+
+def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason: str | None) -> CellSummary:
+    c = data.columns
+    state, why = _state(data)
+    failed = failures(data)
+    numbers = quality.quality(data) | _balanced(marks, reason or why) | estimates.times(data)
+    numbers |= estimates.throughput(data) | resources(data) | _cost(data)
+    return CellSummary(
+        id=data.cell.id,
+        run=data.run,
+        model=data.cell.model.name,
+        deployment=data.deployment,
+        task=data.cell.task.name,
+        load=data.cell.load.label,
+        repeats=data.folders,
+        state=state,
+        reason=why,
+        planned=data.cell.planned * data.folders,
+        n=len(c),
+        failed=sum(failed.values()),
+        failures=failed,
+        primary=data.cell.task.metrics[0] if data.cell.task.metrics else None,
+        signature=signature(data),
+        items_sha=data.cell.task.items_sha,
+        estimates=numbers,
+        groups=quality.groups(data),
+        curves=quality.curves(data),
+        tables=quality.tables(data),
+        checks=checks(data, cells),
+    )
+
+
+def _balanced(marks: Marks | None, reason: str | None) -> dict[str, Estimate]:
+    """The cell's own balanced score and its two marks; ½Q + ½S beside it."""
+    if marks is None:
+        why = reason or "nothing was scored"
+        return {
+            n: absent(why, u, "higher") for n, u in (("balanced", "0–100"), ("quality_mark", ""), ("speed_mark", ""))
+        }
+    named = task_marks(marks)
+    half = 50 * (marks.quality + marks.speed)
+    drawn = 50 * (marks.replicates["quality"] + marks.replicates["speed"])
+    both = Marks(marks.quality, marks.speed, half, half, half, marks.n, {"score": drawn})
+    return {n: named[n] for n in ("balanced", "quality_mark", "speed_mark")} | {
+        "half_and_half": both.estimate("score", "0–100")
+    }
+
+
+def _state(data: CellData) -> tuple[State, str | None]:
+    """Whether the cell was measured, and if not (wholly) why."""
+    cell, c = data.cell, data.columns
+    if cell.state != "planned":
+        return "not_measurable", cell.reason
+    crash = next((s.error for repeat in data.segments for s in reversed(repeat) if s.error), None)
+    planned = cell.planned * data.folders
+    if len(c) < planned:
+        done = f"{len(c)} of {planned} requests done"
+        if crash:
+            return "failed", f"{crash} ({done})"
+        return "partial", done
+    if len(c) and not c.ok.any():
+        kind = next(iter(failures(data)))
+        return "failed", f"every request failed, most often: {kind}"
+    return "ok", None
+
+
+def signature(data: CellData) -> str:
+    """What a number of this cell depends on, in one short line."""
+    task = data.cell.task
+    first = data.scores.first
+    named = getattr(first.metric, "signature", None) if first is not None else None
+    sample = next(iter(data.samples.values()), None)
+    scored = named(sample) if named else (f"{task.metrics[0]}" if task.metrics else "unscored")
+    parts = [
+        scored,
+        f"extract {task.extract}" if task.mode == "generate" and task.metrics else task.mode,
+        f"{task.task} v{task.version}",
+        f"{task.shots}-shot",
+        data.cell.model.format,
+        f"n={len(data.items[0])}",
+        f"seed {data.cell.seed}",
+        f"poise {data.poise}",
+    ]
+    return " | ".join(parts)
+
+
+def _cost(data: CellData) -> dict[str, Estimate]:
+    """Mean USD of a request, where the deployment states a price."""
+    price, c = data.cell.deployment.price, data.columns
+    if price is None or not len(c):
+        return {}
+    if price.per_hour_usd is not None:
+        per_s = price.per_hour_usd / 3600
+        wall = sum(w.wall_s for w in c.windows)
+        method = "price per hour x measured window / requests; no interval"
+        return {"cost_usd.mean": Estimate(wall * per_s / len(c), None, None, len(c), "USD", "lower", method)}
+    into, out = price.input_per_mtok_usd or 0.0, price.output_per_mtok_usd or 0.0
+    spent = (np.where(into > 0, c.n_prompt, 0.0) * into + np.where(out > 0, c.n_out, 0.0) * out) / 1e6
+    return {"cost_usd.mean": estimates.mean(data, np.where(c.ok, spent, np.nan), "USD", "lower", "tokens are unknown")}

@@ -1,0 +1,227 @@
+"""One sentence that says which system to pick, with intervals, and the facts behind it as data.
+
+Compared are the systems under the first load. Differences are paired over items; where an interval of a difference
+includes none, the sentence says that the data do not tell the two apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poise.types import Verdict
+from poise.understand import statistics as st
+from poise.understand.balanced import FACTORS, Marks
+from poise.understand.frontier import hypervolume
+from poise.understand.systems import System
+
+Floats = NDArray[np.float64]
+
+
+def verdict(systems: Sequence[System]) -> Verdict:
+    """The verdict over all systems of the first load."""
+    if not systems:
+        return Verdict("nothing was measured")
+    load = systems[0].load
+    here = [s for s in systems if s.load == load]
+    scored = [s for s in here if s.overall is not None]
+    excluded = [{**_name(s), "reason": s.reason} for s in here if s.overall is None]
+    if not scored:
+        reason = excluded[0]["reason"] if excluded else "nothing was measured"
+        return Verdict(f"no balanced score: {reason}", {"load": load, "excluded": excluded})
+    label = _labels(here)
+    ranked = sorted(scored, key=lambda s: -_marks(s).score)
+    facts = _facts(load, ranked, excluded)
+    several_loads = len({s.load for s in systems}) > 1
+    parts = [_first(ranked, facts, label), *_others(ranked, facts, label)]
+    text = "; ".join(p for p in parts if p)
+    if several_loads:
+        text = f"under {load}: {text}"
+    if excluded:
+        names = ", ".join(label[id(s)] for s in here if s.overall is None)
+        text += f"; not compared: {names} ({excluded[0]['reason']})"
+    return Verdict(text, facts)
+
+
+# ---------------------------------------------------------------- facts
+
+
+def _facts(load: str, ranked: Sequence[System], excluded: list[dict[str, Any]]) -> dict[str, Any]:
+    best = ranked[0]
+    fastest = min(ranked, key=lambda s: _marks(s).mean_s)
+    finest = max(ranked, key=lambda s: _marks(s).mean_q)
+    front = sorted((s for s in ranked if s.on_frontier), key=lambda s: _marks(s).mean_s)
+    facts: dict[str, Any] = {
+        "load": load,
+        "best": {**_name(best), "balanced": _triple(_marks(best), "score")},
+        "frontier": [{**_name(s), "p": s.p_frontier} for s in front],
+        "fastest": _name(fastest),
+        "highest_quality": _name(finest),
+        "against_best": [{**_name(s), **_against(best, s)} for s in ranked[1:]],
+        "hypervolume": hypervolume(
+            np.array([_marks(s).quality for s in ranked]), np.array([_marks(s).speed for s in ranked])
+        ),
+        "half_and_half": [{**_name(s), "value": 50 * (_marks(s).quality + _marks(s).speed)} for s in ranked],
+        "tau_s": {task: items.tau for task, items in best.items.items()},
+        "order_changes": _order_changes(ranked),
+        "excluded": excluded,
+    }
+    return facts
+
+
+def _against(best: System, other: System) -> dict[str, Any]:
+    """Paired comparison with the best: lost balanced score and quality in points, and how many times as fast."""
+    a, b = _marks(best), _marks(other)
+    n = min(len(a.replicates["score"]), len(b.replicates["score"]))
+
+    def drawn(marks: Marks, name: str) -> Floats:
+        return marks.replicates[name][:n]
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = drawn(a, "mean_s") / drawn(b, "mean_s")
+    return {
+        "balanced_lost": _interval(a.score - b.score, drawn(a, "score") - drawn(b, "score")),
+        "quality_points_lost": _interval(100 * (a.mean_q - b.mean_q), 100 * (drawn(a, "mean_q") - drawn(b, "mean_q"))),
+        "times_as_fast": _interval(a.mean_s / b.mean_s if b.mean_s > 0 else math.nan, ratio),
+    }
+
+
+def _order_changes(ranked: Sequence[System]) -> list[dict[str, Any]]:
+    """Systems that overtake the best within τ/4 … 4τ, with the factor of τ at which they do."""
+    best, ends = ranked[0], (FACTORS["tau/4"], FACTORS["tau*4"])
+    return [
+        {**_name(other), "tau_factor": _crossing(best, other, end)}
+        for other in ranked[1:]
+        for end in ends
+        if best.score(end) < other.score(end)
+    ]
+
+
+def _crossing(best: System, other: System, end: float) -> float:
+    """Factor of τ between 1 and `end` at which both have the same balanced score, by bisection on its logarithm."""
+    inside, outside = 0.0, math.log(end)
+    for _ in range(40):
+        middle = (inside + outside) / 2
+        if best.score(math.exp(middle)) >= other.score(math.exp(middle)):
+            inside = middle
+        else:
+            outside = middle
+    return math.exp((inside + outside) / 2)
+
+
+def _interval(value: float, drawn: Floats) -> dict[str, float | None]:
+    drawn = drawn[np.isfinite(drawn)]
+    lo, hi = st.percentile_interval(drawn) if len(drawn) > 1 and np.ptp(drawn) >= 0 else (None, None)
+    return {"value": value if math.isfinite(value) else None, "lo": lo, "hi": hi}
+
+
+def _triple(marks: Marks, name: str) -> dict[str, float | None]:
+    estimate = marks.estimate(name)
+    return {"value": estimate.value, "lo": estimate.lo, "hi": estimate.hi}
+
+
+def _name(system: System) -> dict[str, Any]:
+    return {"model": system.model, "deployment": system.deployment}
+
+
+def _marks(system: System) -> Marks:
+    assert system.overall is not None
+    return system.overall
+
+
+# ---------------------------------------------------------------- words
+
+
+def _labels(systems: Sequence[System]) -> dict[int, str]:
+    """Short names by identity: what all share is left out."""
+    models, deployments = len({s.model for s in systems}), len({s.deployment for s in systems})
+    if deployments == 1:
+        return {id(s): s.model for s in systems}
+    if models == 1:
+        return {id(s): s.deployment for s in systems}
+    return {id(s): f"{s.model} on {s.deployment}" for s in systems}
+
+
+def _first(ranked: Sequence[System], facts: dict[str, Any], label: dict[int, str]) -> str:
+    best = ranked[0]
+    score = f"B {_with_interval(facts['best']['balanced'], '.1f')}"
+    if len(ranked) == 1:
+        return f"{label[id(best)]}: {score}, the only system measured"
+    if _marks(best).score == 0:
+        return "no system is better than guessing: every balanced score is 0"
+    level = [
+        label[id(s)]
+        for s, against in zip(ranked[1:], facts["against_best"])
+        if (low := against["balanced_lost"]["lo"]) is None or low <= 0
+    ]
+    if not level:
+        return f"{label[id(best)]} is best balanced, {score}"
+    difference = facts["against_best"][0]["balanced_lost"]
+    return (
+        f"{label[id(best)]} has the highest balanced score, {score}, but the data do not tell it apart from "
+        f"{_listed(level)} (difference to the next {_with_interval(difference, '.1f')})"
+    )
+
+
+def _others(ranked: Sequence[System], facts: dict[str, Any], label: dict[int, str]) -> list[str]:
+    if len(ranked) == 1:
+        return []
+    best = ranked[0]
+    by_name = {(s.model, s.deployment): s for s in ranked}
+    front = [by_name[(f["model"], f["deployment"])] for f in facts["frontier"]]
+    parts = [f"on the frontier: {_listed([label[id(s)] for s in front])}" if len(front) > 1 else ""]
+    if len(front) == 1:
+        parts = [f"{label[id(front[0])]} is at least as good and as fast as every other"]
+    fastest = by_name[(facts["fastest"]["model"], facts["fastest"]["deployment"])]
+    finest = by_name[(facts["highest_quality"]["model"], facts["highest_quality"]["deployment"])]
+    against = {(a["model"], a["deployment"]): a for a in facts["against_best"]}
+    if fastest is not best:
+        a = against[(fastest.model, fastest.deployment)]
+        parts.append(f"the fastest, {label[id(fastest)]}, {_trade(a, label[id(best)])}")
+    elif len(front) > 1:
+        parts.append("it is also the fastest")
+    if finest is not best and finest is not fastest:
+        a = against[(finest.model, finest.deployment)]
+        parts.append(f"the one of highest quality, {label[id(finest)]}, {_trade(a, label[id(best)])}")
+    for change in facts["order_changes"]:
+        other = label[id(by_name[(change["model"], change["deployment"])])]
+        side = "shorter" if change["tau_factor"] < 1 else "longer"
+        parts.append(f"with reference times {change['tau_factor']:.2g}× as long or {side}, {other} would lead it")
+    return parts
+
+
+def _trade(against: dict[str, Any], best: str) -> str:
+    """What choosing another system than the best costs and brings."""
+    lost, speed = against["quality_points_lost"], against["times_as_fast"]
+    if lost["lo"] is None or lost["hi"] is None:
+        quality = f"differs by {_with_interval(_negated(lost), '+.1f')} points of quality from {best}"
+    elif lost["lo"] > 0:
+        quality = f"gives up {_with_interval(lost, '.0f' if lost['value'] >= 10 else '.1f')} points of quality"
+    elif lost["hi"] < 0:
+        more = _negated(lost)
+        quality = f"gains {_with_interval(more, '.0f' if more['value'] >= 10 else '.1f')} points of quality"
+    else:
+        quality = f"shows no difference in quality ({_with_interval(_negated(lost), '+.1f')} points)"
+    if speed["value"] is None:
+        return quality
+    if speed["lo"] is not None and speed["lo"] <= 1 <= speed["hi"]:
+        return f"{quality} and none in speed ({_with_interval(speed, '.2f')}×)"
+    return f"{quality} {'for' if lost['value'] > 0 else 'at'} {_with_interval(speed, '.2g', '×')} the speed"
+
+
+def _negated(x: dict[str, float | None]) -> dict[str, Any]:
+    flip = {k: None if v is None else -v for k, v in x.items()}
+    return {"value": flip["value"], "lo": flip["hi"], "hi": flip["lo"]}
+
+
+def _with_interval(x: dict[str, Any], form: str, after: str = "") -> str:
+    value = f"{x['value']:{form}}{after}"
+    return value if x["lo"] is None else f"{value} [{x['lo']:{form}}, {x['hi']:{form}}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
