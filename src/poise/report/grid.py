@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from poise.report.numbers import count
@@ -81,6 +83,13 @@ def _size(name: str, found: list[str]) -> str:
         return f"{name} {visible(found[0], newlines=False)}"
     prefix = visible(common_prefix(found), newlines=False)
     return f"{len(found)} {name}s" + (f" ({prefix}…)" if prefix else "")
+
+
+def best_balanced(systems: Sequence[System]) -> System | None:
+    """The system with the highest balanced score; None where none has one."""
+    scores = {i: s.overall.balanced.value for i, s in enumerate(systems) if s.overall}
+    known = {i: v for i, v in scores.items() if v is not None}
+    return systems[max(known, key=lambda i: known[i])] if known else None
 
 
 def short_names(names: list[str]) -> dict[str, str]:

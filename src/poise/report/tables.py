@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from poise.store.run import encode_pretty
 from poise.types import CellSummary, Estimate, ModelSummary, Summary, UsageError
 
 COLUMNS = {
@@ -62,7 +61,9 @@ class Json:
     suffix = ".json"
 
     def render(self, summary: Summary, runs: Sequence[Any]) -> bytes:
-        return encode_pretty(summary)
+        from poise.understand.summarize import to_json
+
+        return to_json(summary)
 
 
 class Csv:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
@@ -14,9 +13,9 @@ from rich.text import Text
 
 from poise.report import grid as shape
 from poise.report import numbers
-from poise.report.grid import Grid, Notes, System
+from poise.report.grid import Grid, Notes, System, best_balanced
 from poise.report.text import shorten, visible
-from poise.types import CellSummary, Estimate, Summary
+from poise.types import CellSummary, Summary
 
 LEVELS = {"error": ("✗", "red"), "warn": ("!", "yellow"), "info": ("i", "dim")}
 GAP = 2
@@ -207,16 +206,6 @@ def _balanced_column(table: Grid, layout: Layout) -> Column:
 def _share(system: System) -> str:
     p = system.overall.p_frontier if system.overall else None
     return numbers.ABSENT if p is None else f"{100 * p:.0f} %"
-
-
-def best_balanced(systems: Sequence[System]) -> System | None:
-    """The system with the highest balanced score; None where none has one."""
-    scored = [s for s in systems if s.overall and s.overall.balanced.value is not None]
-    return max(scored, key=lambda s: _value(s.overall.balanced if s.overall else shape.NOTHING), default=None)
-
-
-def _value(estimate: Estimate) -> float:
-    return -math.inf if estimate.value is None else estimate.value
 
 
 def table(

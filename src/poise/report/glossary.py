@@ -1,0 +1,50 @@
+"""What the reported quantities mean, in one sentence each, and in which table of the report each stands."""
+
+from __future__ import annotations
+
+QUALITY, TIMES, RATES, COSTS = "Quality", "Times", "Throughput", "Memory, processor, start"
+SECTIONS = (QUALITY, TIMES, RATES, COSTS)
+_MARKS = ("balanced", "quality_mark", "speed_mark", "half_and_half")
+
+_BASES = {
+    TIMES: ("ttft_s", "ttfvt_s", "tpot_s", "chunk_gap_s", "e2e_s", "wait_s", "response_s", "batch_s", "amortized_s"),
+    RATES: (
+        "decode_tok_s", "request_tok_s", "system_tok_s", "chars_s", "ref_tok_s", "requests_s", "goodput_rps",
+        "correct_goodput_rps", "output_tokens",
+    ),
+    COSTS: ("mem_bytes", "cpu_util", "load_s", "cold_s", "task_s", "gpu_util", "power_w", "energy_j", "usd"),
+}  # fmt: skip
+
+GLOSSARY = {
+    "quality": "Mean mark of the answers, 0 to 1: right or wrong, or the metric's own scale. Failed requests count as 0.",
+    "quality mark Q": "Quality with guessing removed: (mean − chance)/(1 − chance), at least 0.",
+    "speed mark S": "Mean of τ/(τ + t) over the requests: 1 = instant, ½ at the task's reference time τ, 0 = never.",
+    "balanced": "100·√(Q·S): raising either mark by a given percentage raises it equally, so neither counts more.",
+    "τ": "Reference time of a task: first token allowance + allowance per token × length of the reference answer.",
+    "frontier": "The systems that no other is better than in quality and as good in speed (or the reverse).",
+    "on the frontier": "Share of bootstrap resamples of the items in which the system is on the frontier.",
+    "ttft_s": "Time to first token: from sending to the first text of any kind.",
+    "ttfvt_s": "Time to the first visible text, reasoning left out.",
+    "tpot_s": "Time per output token after the first: (last text − first text)/(tokens − 1).",
+    "chunk_gap_s": "Every gap between successive chunks of text; a chunk is not always one token.",
+    "e2e_s": "From sending to the last text of the answer.",
+    "wait_s": "Open loop: how late the request was sent after it was due.",
+    "response_s": "Open loop: from when the request was due to its last text; what a user feels.",
+    "amortized_s": "Static batch: time of the whole batch divided by its size; not a latency.",
+    "system_tok_s": "All output tokens divided by the wall time of the measured window.",
+    "request_tok_s": "Output tokens of one request divided by its own end-to-end time.",
+    "decode_tok_s": "1 / time per output token.",
+    "cpu_util": "Processor seconds of the engine's processes per second, in cores.",
+    "mem_bytes": "Memory of the engine's processes.",
+    "p50, p90, p99": "The time that 50, 90, 99 % of the requests did not exceed; a timeout counts as +∞.",
+    "interval": "95 % unless stated; the method stands with each number in the JSON and CSV.",
+    "–": "Not measurable here, with the reason in a footnote. It never means 0.",
+}
+
+
+def section(name: str) -> str | None:
+    """The table in which an estimate stands: its quantity's, else `Quality`; None for marks shown elsewhere."""
+    base = name.partition(".")[0]
+    if base in _MARKS:
+        return None
+    return next((title for title, bases in _BASES.items() if base in bases), QUALITY)

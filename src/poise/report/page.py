@@ -1,0 +1,404 @@
+"""What the HTML page shows, as plain data: plots, tables of estimates, samples, environment. Computes no statistic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec import field as empty
+
+from poise.report import charts, numbers
+from poise.report import grid as shape
+from poise.report.charts import DASHES, SERIES, SHAPES, Plane, Point
+from poise.report.glossary import GLOSSARY, SECTIONS, section
+from poise.report.grid import Grid, Notes, System, best_balanced
+from poise.report.samples import Answer, Asked, Item, asked, chosen, items
+from poise.report.text import visible
+from poise.types import CellSummary, Estimate, Summary
+
+if TYPE_CHECKING:
+    from poise.store.run import Run
+
+SAMPLES = 10
+TEXT_CHARS = 2_000
+
+
+class Look(Struct, frozen=True):
+    """How a system looks everywhere: a colour class per model, a shape and dash per deployment and load."""
+
+    label: str
+    series: int
+    variant: int
+
+    @property
+    def color(self) -> str:
+        return SERIES[self.series]
+
+    @property
+    def shape(self) -> str:
+        return SHAPES[self.variant]
+
+    @property
+    def dash(self) -> list[int]:
+        return DASHES[self.variant]
+
+
+class Cell(Struct):
+    """One table cell: the number, its interval below it, and a footnote mark."""
+
+    text: str
+    below: str = ""
+    note: str = ""
+
+
+class Table(Struct):
+    """A table of estimates: rows are systems."""
+
+    title: str
+    headers: list[str]
+    rows: list[tuple[Look, list[Cell]]]
+    notes: list[str] = empty(default_factory=list)
+
+
+class Confusion(Struct):
+    look: Look
+    rows: list[str]
+    columns: list[str]
+    counts: list[list[int]]
+    most: int
+
+
+class TaskView(Struct):
+    """Everything about one task."""
+
+    name: str
+    anchor: str
+    plane: Any
+    distribution: Any
+    tables: list[Table]
+    confusions: list[Confusion]
+    groups: list[Table]
+    items: list[ItemView]
+
+
+class Strip(Struct):
+    """When the chunks of an answer came: x positions in per mille of the sample's longest answer."""
+
+    ticks: list[float]
+    end: float
+    label: str
+
+
+class AnswerView(Struct):
+    look: Look
+    answer: Answer
+    verdict: str
+    strip: Strip | None
+    took: str
+
+
+class ItemView(Struct):
+    item: Item
+    answers: list[AnswerView]
+
+
+class Bar(Struct):
+    """A balanced score drawn in a row: positions on a 0-200 axis; `others` = the same at other reference times."""
+
+    value: float
+    lo: float
+    hi: float
+    others: list[float]
+
+
+class Page(Struct):
+    """The whole page."""
+
+    title: str
+    caption: str
+    verdict: str
+    systems: list[tuple[System, Look]]
+    table: Grid
+    names: dict[str, str]
+    wide: Any
+    narrow: Any
+    best: System | None
+    bars: list[Bar | None]
+    tasks: list[TaskView]
+    doubts: list[shape.Doubt]
+    signature: str
+    environment: list[tuple[str, list[tuple[str, str]]]]
+    commands: list[tuple[str, str, str]]
+    glossary: list[tuple[str, str]]
+
+
+def page(summary: Summary, runs: Sequence[Run]) -> Page:
+    """The page of a summary and its runs."""
+    table = shape.grid(summary)
+    looks = look(table)
+    systems = [(s, looks[s.key]) for s in table.systems]
+    cells: dict[str, list[Asked]] = {}
+    for cell in asked(runs):
+        cells.setdefault(cell.task, []).append(cell)
+    names = shape.short_names(table.tasks)
+    return Page(
+        title=", ".join(summary.runs),
+        caption=shape.caption(summary, table) if summary.cells else "nothing was measured yet",
+        verdict=summary.verdict.text,
+        systems=systems,
+        table=table,
+        names=names,
+        wide=overall(systems, 940, 480),
+        narrow=overall(systems, 400, 400),
+        best=best_balanced(table.systems),
+        bars=[_bar(s) for s in table.systems if s.overall],
+        tasks=[_task(i, t, names[t], systems, cells.get(t, [])) for i, t in enumerate(table.tasks)],
+        doubts=shape.doubts(summary),
+        signature=shape.signature(summary),
+        environment=[(run.name, flat(run.environment)) for run in runs],
+        commands=[_command(run) for run in runs],
+        glossary=list(GLOSSARY.items()),
+    )
+
+
+def look(table: Grid) -> dict[tuple[str, str, str], Look]:
+    """A colour for each model and a shape for each deployment x load; by deployment where there is one model."""
+    models = list(dict.fromkeys(s.model for s in table.systems))
+    variants = list(dict.fromkeys((s.deployment, s.load) for s in table.systems))
+    short = {d: shape.short_names(list(dict.fromkeys(getattr(s, d) for s in table.systems))) for d in shape.DIMENSIONS}
+    found = {}
+    for s in table.systems:
+        label = " · ".join(short[d][getattr(s, d)] for d in table.varying)
+        place = (s.deployment, s.load)
+        series = models.index(s.model) if len(models) > 1 else variants.index(place)
+        found[s.key] = Look(label, series % len(SERIES), variants.index(place) % len(SHAPES))
+    return found
+
+
+# ---------------------------------------------------------------- plots
+
+
+def overall(systems: Sequence[tuple[System, Look]], width: int, height: int) -> Any:
+    """The plane of quality mark and speed mark over all tasks; None where no system has both."""
+    points = []
+    for system, how in systems:
+        if system.overall is not None:
+            points += _point(how, system.overall.speed, system.overall.quality)
+    described = "; ".join(f"{p.label}: speed mark {p.x:.2f}, quality mark {p.y:.2f}" for p in points)
+    look = Plane(
+        "Quality against speed, all tasks", described, "speed mark  (1 = instant, ½ = the reference time) →",
+        "quality mark  (1 = all right, 0 = guessing) →", width, height, iso=True,
+    )  # fmt: skip
+    return _markup(charts.plane(points, look)) if points else None
+
+
+def _point(how: Look, x: Estimate, y: Estimate) -> list[Point]:
+    if x.value is None or y.value is None:
+        return []
+    high = x.hi if x.hi is not None and math.isfinite(x.hi) else None
+    low = x.lo if high is not None else None
+    return [Point(how.label, how.color, how.shape, x.value, y.value, low, high, y.lo, y.hi)]
+
+
+def task_plane(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
+    """Quality against mean seconds per request on one task; None where nothing has both."""
+    points = []
+    for system, how in systems:
+        cell = system.cells.get(task)
+        time = shape.estimate(cell, "e2e_s.mean")
+        if time.value:
+            points += _point(how, time, shape.quality(cell))
+    described = "; ".join(f"{p.label}: {numbers.seconds(p.x)}, quality {p.y:.2f}" for p in points)
+    look = Plane(
+        f"Quality against time on {task}", described, "seconds per request, mean  (faster →)", "quality →", 420, 320,
+        log_time=True,
+    )  # fmt: skip
+    return _markup(charts.plane(points, look)) if points else None
+
+
+def task_distribution(task: str, systems: Sequence[tuple[System, Look]], name: str = "e2e_s") -> Any:
+    """Distribution functions of a time on one task; None where no cell has one."""
+    curves = []
+    for system, how in systems:
+        cell = system.cells.get(task)
+        curve = cell.curves.get(name) if cell else None
+        if curve and curve.get("x"):
+            curves.append((how.label, how.color, how.dash, curve["x"], curve["y"]))
+    described = "; ".join(
+        f"{label}: {numbers.seconds(xs[0])} to {numbers.seconds(xs[-1])}" for label, *_, xs, _ in curves
+    )
+    look = Plane(
+        f"Distribution of the time per request on {task}", described, "seconds per request, at most", "share of requests", 420,
+        320,
+    )  # fmt: skip
+    return _markup(charts.distribution(curves, look)) if curves else None
+
+
+def _markup(svg: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(svg)  # drawn by vl-convert, which escapes all text
+
+
+def _bar(system: System) -> Bar | None:
+    marks = system.overall
+    if marks is None or marks.balanced.value is None:
+        return None
+    value = marks.balanced.value
+    lo, hi = (value if v is None else v for v in (marks.balanced.lo, marks.balanced.hi))
+    others = [v for k, v in marks.sensitivity.items() if v is not None and k != "tau"]
+    return Bar(2 * value, 2 * lo, 2 * hi, [2 * v for v in others])
+
+
+# ---------------------------------------------------------------- one task
+
+
+def _task(
+    number: int, task: str, name: str, systems: Sequence[tuple[System, Look]], cells: Sequence[Asked]
+) -> TaskView:
+    mine = [(s.cells[task], how) for s, how in systems if task in s.cells]
+    looks = {s.key: how for s, how in systems}
+    found = items(cells, chosen(cells, SAMPLES)) if cells else []
+    return TaskView(
+        name=name,
+        anchor=f"task-{number}",
+        plane=task_plane(task, systems),
+        distribution=task_distribution(task, systems),
+        tables=[t for title in SECTIONS if (t := estimates(title, mine))],
+        confusions=[c for cell, how in mine if (c := _confusion(cell, how))],
+        groups=_groups(mine),
+        items=[_item(i, looks) for i in found],
+    )
+
+
+def estimates(title: str, cells: Sequence[tuple[CellSummary, Look]]) -> Table | None:
+    """The estimates of one section of the glossary that any of the cells has; None where there are none."""
+    names = list(dict.fromkeys(n for c, _ in cells for n in c.estimates if section(n) == title))
+    names = [n for n in names if any(c.estimates[n].value is not None for c, _ in cells if n in c.estimates)]
+    if not names:
+        return None
+    notes = Notes()
+    rows = [(how, [_number(c, n, notes) for n in names]) for c, how in cells]
+    return Table(title, names, rows, notes.texts)
+
+
+def _number(cell: CellSummary, name: str, notes: Notes) -> Cell:
+    found = shape.estimate(cell, name)
+    if found.value is None:
+        return Cell(numbers.ABSENT, note=notes.mark(visible(found.reason or "no reason given", newlines=False)))
+    note = notes.mark(shape.failures(cell)) if cell.failed else ""
+    return Cell(numbers.quantity(found.value, found.unit), numbers.interval(found), note)
+
+
+def _groups(cells: Sequence[tuple[CellSummary, Look]]) -> list[Table]:
+    """By category: one table per quantity, groups as columns."""
+    groups = list(dict.fromkeys(g for c, _ in cells for g in c.groups))
+    quantities = list(dict.fromkeys(q for c, _ in cells for g in c.groups.values() for q in g))
+    tables = []
+    for quantity in quantities:
+        rows = []
+        for cell, how in cells:
+            found = [cell.groups.get(g, {}).get(quantity, shape.NOTHING) for g in groups]
+            rows.append((how, [Cell(numbers.quantity(e.value, e.unit), numbers.interval(e)) for e in found]))
+        tables.append(Table(f"{quantity} by category", [g.removeprefix("category=") for g in groups], rows))
+    return tables
+
+
+def _confusion(cell: CellSummary, how: Look) -> Confusion | None:
+    table = cell.tables.get("confusion")
+    if not table:
+        return None
+    most = max((n for row in table["counts"] for n in row), default=0)
+    return Confusion(how, table["rows"], table["columns"], table["counts"], max(1, most))
+
+
+# ---------------------------------------------------------------- samples
+
+
+def _item(item: Item, looks: dict[tuple[str, str, str], Look]) -> ItemView:
+    longest = max((end for a in item.answers if (end := _end(a))), default=0.0)
+    known = [a for a in item.answers if a.key in looks]
+    return ItemView(item, [_answer(a, looks[a.key], longest) for a in known])
+
+
+def _end(answer: Answer) -> float:
+    return max([*answer.stamps_s[-1:], answer.done_s or 0.0])
+
+
+def _answer(answer: Answer, how: Look, longest: float) -> AnswerView:
+    end = answer.stamps_s[-1] if answer.stamps_s else answer.done_s
+    strip = None
+    if answer.stamps_s and longest > 0:
+        ticks = [round(1000 * t / longest, 1) for t, p in zip(answer.stamps_s, answer.pieces) if p]
+        label = f"first text after {numbers.seconds(answer.stamps_s[0])}, last after {numbers.seconds(end)}"
+        strip = Strip(ticks, round(1000 * (end or 0) / longest, 1), label)
+    return AnswerView(how, answer, _verdict(answer), strip, numbers.seconds(end))
+
+
+def _verdict(answer: Answer) -> str:
+    """right, partly, wrong, failed or unscored: the class of the answer's mark."""
+    if answer.failure:
+        return "failed"
+    if answer.mark is None:
+        return "unscored"
+    return "right" if answer.mark > 0.999 else "wrong" if answer.mark < 0.001 else "partly"
+
+
+# ---------------------------------------------------------------- where and how
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested document as (dotted key, text) lines in its own order."""
+    lines: list[tuple[str, str]] = []
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, dict):
+            lines += flat(inner, f"{name}.")
+        else:
+            lines.append((name, _plain(inner)))
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(v) for v in value) or numbers.ABSENT
+    if isinstance(value, dict):
+        return "; ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    return numbers.ABSENT if value is None or value == "" else str(value)
+
+
+def _command(run: Run) -> tuple[str, str, str]:
+    """The run's name, the exact command, and the study as its user wrote it."""
+    import shlex
+
+    return run.name, shlex.join(run.manifest.argv), run.manifest.source
+
+
+def table_cells(system: System, tasks: Iterable[str], notes: Notes) -> list[tuple[str, str, str, str]]:
+    """For each task: quality, its interval, seconds per request, footnote mark."""
+    found = []
+    for task in tasks:
+        cell = system.cells.get(task)
+        quality, time = shape.quality(cell), shape.estimate(cell, "e2e_s.mean")
+        shown = numbers.seconds(time.value)
+        found.append((numbers.mark(quality.value), numbers.half_width(quality), shown, notes.for_cell(cell)))
+    return found
+
+
+def score(value: float | None) -> str:
+    """A balanced score: `61.9`."""
+    return numbers.ABSENT if value is None else f"{value:.1f}"
+
+
+def score_interval(estimate: Estimate) -> str:
+    """`[59.3, 64.5]`, or nothing."""
+    if estimate.value is None or estimate.lo is None or estimate.hi is None:
+        return ""
+    return f"[{estimate.lo:.1f}, {estimate.hi:.1f}]"
+
+
+def share(value: float | None) -> str:
+    """A probability in per cent."""
+    return numbers.ABSENT if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,199 @@
+"""Single samples side by side: what was asked, what each system answered, how that was scored, when each chunk came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from poise.store.run import CellFolder, Run
+from poise.types import Record, Request, Sample
+
+if TYPE_CHECKING:
+    from poise.understand.gather import CellData
+
+Key = tuple[str, str, str]
+"""model, deployment (told apart by run where two runs share it), load."""
+RIGHT = 0.999
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One cell opened for its samples: where it lies, and its rows with their scores."""
+
+    key: Key
+    task: str
+    folder: CellFolder
+    data: CellData
+    row: dict[str, int]
+    """sample id -> its first row"""
+
+    def mark(self, sample: str) -> float | None:
+        """q of the sample's first answer; None = unscorable or not asked."""
+        first, row = self.data.scores.first, self.row.get(sample)
+        if first is None or row is None:
+            return None
+        q = float(first.q[row])
+        return None if math.isnan(q) else q
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one system did with a sample. `stamps_s` are seconds after sending, one per piece of text."""
+
+    key: Key
+    text: str
+    extracted: str | None
+    mark: float | None
+    scores: dict[str, float | None]
+    reason: str | None
+    failure: str | None
+    tokens: int | None
+    stamps_s: list[float] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+    done_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample of one task, with all its answers in the order of the systems."""
+
+    task: str
+    id: str
+    category: str | None
+    prompt: str
+    target: str
+    answers: list[Answer]
+
+
+def asked(runs: Sequence[Run]) -> list[Asked]:
+    """All measured cells of the runs, in the summary's order and under its names."""
+    from poise.understand.gather import gather
+
+    folders: dict[tuple[int, str], CellFolder] = {}
+    for number, run in enumerate(runs):
+        for folder in run.cells():
+            folders.setdefault((number, folder.cell.id), folder)
+    found = []
+    for folder, data in zip(folders.values(), gather(runs)):
+        rows: dict[str, int] = {}
+        for i, sample in enumerate(data.columns.sample):
+            rows.setdefault(sample, i)
+        if rows:
+            key = (data.cell.model.name, data.deployment, data.cell.load.label)
+            found.append(Asked(key, data.cell.task.name, folder, data, rows))
+    return found
+
+
+def sample_ids(cells: Sequence[Asked]) -> list[str]:
+    """The ids that any of the cells was asked, in plan order."""
+    return list(dict.fromkeys(s for c in cells for s in c.row))
+
+
+def by_disagreement(cells: Sequence[Asked]) -> list[str]:
+    """Sample ids of one task: those the systems disagree on most first, else in plan order."""
+
+    def spread(sample: str) -> float:
+        marks = [m for c in cells if (m := c.mark(sample)) is not None]
+        return max(marks) - min(marks) if marks else 0.0
+
+    return sorted(sample_ids(cells), key=lambda s: -round(spread(s), 6))
+
+
+def chosen(cells: Sequence[Asked], limit: int = 10) -> list[str]:
+    """At most `limit` samples of one task: mostly disagreements, and some on which all agree, all wrong ones first."""
+    ranked = by_disagreement(cells)
+    best = {s: max((m for c in cells if (m := c.mark(s)) is not None), default=0.0) for s in ranked}
+    most = max(1, limit * 7 // 10)
+    head, rest = ranked[:most], ranked[most:]
+    lost = [s for s in rest if best[s] < 0.5][: max(1, limit // 5)]
+    others = [s for s in rest if s not in lost]
+    return [*head, *lost, *others][:limit]
+
+
+def items(cells: Sequence[Asked], ids: Collection[str]) -> list[Item]:
+    """The samples `ids` of one task's cells, in the order of `ids`."""
+    wanted = set(ids)
+    answers: dict[str, list[Answer]] = {s: [] for s in ids}
+    requests: dict[str, Request] = {}
+    samples: dict[str, Sample] = {}
+    for cell in cells:
+        requests |= {r.sample_id: r for r in cell.folder.requests() if r.sample_id in wanted and r.draw == 0}
+        samples |= {s: cell.data.samples[s] for s in ids if s in cell.data.samples}
+        for sample, record in _last_records(cell.folder, wanted).items():
+            if sample in cell.row:
+                answers[sample].append(_answer(cell, sample, record))
+    task = cells[0].task
+    return [
+        Item(
+            task=task,
+            id=s,
+            category=samples[s].category if s in samples else None,
+            prompt=_prompt(requests.get(s)),
+            target=_target(samples.get(s)),
+            answers=answers[s],
+        )
+        for s in ids
+    ]
+
+
+def _last_records(folder: CellFolder, wanted: Collection[str]) -> dict[str, Record]:
+    """The last attempt of each wanted sample's first draw."""
+    found: dict[str, Record] = {}
+    for record in folder.records():
+        if record.phase == "measure" and record.sample_id in wanted and record.draw == 0 and record.part == 0:
+            found[record.sample_id] = record
+    return found
+
+
+def _answer(cell: Asked, sample: str, record: Record) -> Answer:
+    row, scores = cell.row[sample], cell.data.scores
+    first = scores.first
+    stamps: list[float] = []
+    now = 0
+    timeline = record.timeline
+    for delta in timeline.chunk_deltas_ns if timeline else ():
+        now += delta
+        stamps.append(now / 1e9)
+    values = {name: float(v.values[row]) for name, v in scores.by_metric.items()}
+    return Answer(
+        key=cell.key,
+        text=cell.data.columns.text[row],
+        extracted=scores.answers[row],
+        mark=cell.mark(sample),
+        scores={name: None if math.isnan(v) else v for name, v in values.items()},
+        reason=first.reasons[row] if first else scores.unscored,
+        failure=f"{record.error.kind}: {record.error.message}" if record.error else _status(record),
+        tokens=record.output_tokens,
+        stamps_s=stamps[: len(record.pieces)],
+        pieces=record.pieces,
+        done_s=timeline.done_ns / 1e9 if timeline and timeline.done_ns else None,
+    )
+
+
+def _status(record: Record) -> str | None:
+    return None if record.status == "ok" else record.status
+
+
+def _prompt(request: Request | None) -> str:
+    """The text asked; chat turns as `role: content`, choices after the prompt."""
+    if request is None:
+        return ""
+    parts = [f"{m.role}: {m.content}" for m in request.messages] if request.messages else [request.prompt or ""]
+    parts += [f"option:{c}" for c in request.continuations]
+    return "\n".join(parts)
+
+
+def _target(sample: Sample | None) -> str:
+    if sample is None or sample.target is None:
+        return ""
+    target = sample.target
+    if (
+        isinstance(target, int)
+        and not isinstance(target, bool)
+        and sample.choices
+        and 0 <= target < len(sample.choices)
+    ):
+        return sample.choices[target]
+    return " | ".join(map(str, target)) if isinstance(target, list | tuple) else str(target)
