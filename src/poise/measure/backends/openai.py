@@ -1,0 +1,261 @@
+"""Any OpenAI-compatible server: requests as bytes before the clock, `send` on it, text and times after it."""
+
+from __future__ import annotations
+
+import os
+from time import perf_counter_ns as now
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from poise.measure.presets import Preset, preset_for
+from poise.measure.wire import Exchange, Pool
+from poise.measure.wire_answer import body_segments, clean, echoed_logprobs, read_answer
+from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
+from poise.plan.spec import Deployment, Model
+from poise.types import Answer, Failure, Message, Opened, Raw, Request, UsageError
+
+
+class OpenAIOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """`options` of an openai deployment."""
+
+    stream: bool = True
+    endpoint: Literal["auto", "chat", "completions"] = "auto"
+    """auto: messages go to chat, a raw prompt to completions (to chat, as one user message, where there is none)."""
+    usage: bool | None = None
+    """Ask for token counts in the stream; None: as the preset knows."""
+    logprobs: bool = False
+    api_version: str | None = None
+    """Azure's `api-version` for deployment URLs."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    """Body fields this server refuses, e.g. temperature."""
+    allow_key: tuple[str, ...] = ()
+    """`VAR@HOST`: the key in VAR may go to HOST."""
+    connect_s: float = 10.0
+    max_idle_s: float = 4.0
+    """Idle connections older than this are replaced before use: common servers hang up after 5 s."""
+    max_response_bytes: int = 64 * 1024 * 1024
+
+
+class Prepared(Struct):
+    """Bytes to write, one payload (one an option in choice mode: then `spans` are the options' character ranges)."""
+
+    payloads: list[bytes]
+    deadline_s: float
+    spans: list[tuple[int, int]] | None = None
+
+
+class OpenAI:
+    """Concurrent backend; see CONTRACT §4 for capabilities. After `open`, `capabilities` is what this server has."""
+
+    name = "openai"
+    reads = ("api",)
+    capabilities: frozenset[str] = frozenset({"stream", "chat", "concurrent", "score", "logprobs", "exact_length"})
+    Options: ClassVar[type] = OpenAIOptions
+
+    def open(self, model: Model, deployment: Deployment) -> Opened:
+        """Resolve address, key and quirks, and see whether anything listens; UsageError in one sentence otherwise."""
+        if not deployment.base_url:
+            raise UsageError(f"deployment {deployment.name!r} needs a base_url, e.g. http://127.0.0.1:8000/v1")
+        try:
+            self.options = options = msgspec.convert(deployment.options, OpenAIOptions)
+        except msgspec.ValidationError as e:
+            raise UsageError(f"options of deployment {deployment.name!r}: {e}") from None
+        named = preset_for(deployment.preset)
+        self.target = parse_target(deployment.base_url, named)
+        self.preset = preset_for(deployment.preset, self.target.host)
+        self.key = _key(deployment, self.target, self.preset, options)
+        served = model.source.get("api", model.name)
+        if not isinstance(served, str):
+            raise UsageError(f"model {model.name!r}: the api source must be one served name")
+        self.model = served
+        self.capabilities = capabilities(self.preset, options)
+        check_reachable(self.target, options.connect_s)
+        self.pool = Pool(self.target, options.max_response_bytes, options.connect_s, options.max_idle_s)
+        self.heads = {path: self._head(path) for path in (self.preset.chat, self.preset.completions) if path}
+        return Opened(
+            settings={
+                "preset": self.preset.name,
+                "stream": options.stream,
+                "endpoint": options.endpoint,
+                "prefix_cache": "off" if self.preset.no_cache else "unknown",
+                "tls": self.target.tls,
+                "proxy": self.target.proxy is not None,
+            }
+        )
+
+    async def warm(self, n: int) -> None:
+        """Open connections until `n` are idle, off the clock; UsageError where the server refuses."""
+        try:
+            await self.pool.warm(n)
+        except OSError as e:
+            raise UsageError(f"cannot open {n} connections to {self.target.authority}: {_reason(e)}") from None
+
+    def prepare(self, request: Request) -> Prepared:
+        """The complete HTTP request(s) as bytes; UsageError for what this server cannot be asked."""
+        if request.kind == "windows":
+            raise UsageError("perplexity windows need the model's tokenizer; not measurable through a server")
+        if request.kind == "choice":
+            return self._prepare_choice(request)
+        body = self._sampling(request)
+        path = self._path(request)
+        if path == self.preset.chat:
+            messages = request.messages or (Message("user", request.prompt or ""),)
+            body["messages"] = messages
+            body[self.preset.chat_max_tokens] = request.max_tokens
+            if self.options.logprobs:
+                body["logprobs"] = True
+        else:
+            body["prompt"] = request.prompt
+            body["max_tokens"] = request.max_tokens
+            if self.options.logprobs:
+                body["logprobs"] = 1
+        return Prepared([self._payload(path, body)], request.deadline_s)
+
+    async def send(self, prepared: Prepared) -> Raw:
+        """Write, read, stamp. `Raw.data` holds the exchanges; failures are data, nothing is raised for them."""
+        started = now()
+        exchanges: list[Exchange] = []
+        for payload in prepared.payloads:
+            left_s = prepared.deadline_s - (now() - started) / 1e9
+            try:
+                exchange = await self.pool.request(payload, max(left_s, 0.0))
+            except OSError as e:
+                error = Failure("connect", clean(f"no connection: {_reason(e)}", self.key))
+                return Raw(started, status="error", error=error, done_ns=now(), data=exchanges)
+            exchanges.append(exchange)
+            if exchange.failure is not None:
+                break
+        first, last = exchanges[0], exchanges[-1]
+        return Raw(first.sent_ns, done_ns=last.done_ns, headers_ns=first.headers_ns, data=exchanges)
+
+    def finish(self, prepared: Prepared, raw: Raw) -> Answer:
+        """The answer; sets `raw.stamps` to one (ns, text) per piece and `raw.status`, `raw.error`."""
+        if raw.error is not None:
+            return Answer(status=raw.status, error=raw.error)
+        raw.stamps, answer = read_answer(raw.data[-1], self.options.max_response_bytes, self.key)
+        if prepared.spans is not None:
+            bodies = [b"".join(d for _, d in body_segments(e, self.options.max_response_bytes)[0]) for e in raw.data]
+            raw.stamps, answer = [], _choice_answer(prepared.spans, bodies, answer)
+        raw.status, raw.error, raw.data = answer.status, answer.error, None
+        return answer
+
+    def close(self) -> None:
+        self.pool.close()
+
+    # -- the request's bytes
+
+    def _path(self, request: Request) -> str:
+        chat, completions = self.preset.chat, self.preset.completions
+        wanted = self.options.endpoint
+        if wanted == "auto":
+            wanted = "chat" if request.messages is not None or completions is None else "completions"
+        path = chat if wanted == "chat" else completions
+        if path is None or (wanted == "completions" and request.prompt is None):
+            raise UsageError(f"request {request.id!r} cannot go to {wanted} (preset {self.preset.name})")
+        return path
+
+    def _sampling(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self.model, "temperature": request.temperature, "top_p": request.top_p}
+        if request.stop:
+            body["stop"] = request.stop
+        if self.preset.seed:
+            body["seed"] = request.seed
+        if request.min_tokens and self.preset.min_tokens:
+            body[self.preset.min_tokens] = request.min_tokens
+        if request.min_tokens >= request.max_tokens > 0 and self.preset.ignore_eos:
+            body[self.preset.ignore_eos] = True
+        body["stream"] = self.options.stream
+        ask = self.options.usage if self.options.usage is not None else self.preset.usage == "option"
+        if self.options.stream and ask:
+            body["stream_options"] = {"include_usage": True}
+        return body
+
+    def _prepare_choice(self, request: Request) -> Prepared:
+        if "score" not in self.capabilities or self.preset.completions is None or request.prompt is None:
+            raise UsageError(f"{self.preset.name} gives no prompt log-probabilities here; try mode: generate")
+        payloads, spans = [], []
+        start = len(request.prompt)
+        for continuation in request.continuations:
+            body = {
+                "model": self.model,
+                "prompt": request.prompt + continuation,
+                "max_tokens": 1,  # 0 means "no limit" to some servers; the extra token is cut off by its offset
+                "temperature": 0.0,
+                "echo": True,
+                "logprobs": 1,
+                "stream": False,
+            }
+            payloads.append(self._payload(self.preset.completions, body))
+            spans.append((start, start + len(continuation)))
+        return Prepared(payloads, request.deadline_s, spans)
+
+    def _payload(self, path: str, body: dict[str, Any]) -> bytes:
+        body = {**body, **self.preset.no_cache, **self.options.extra_body}
+        for name in self.options.omit:
+            body.pop(name, None)
+        data = msgspec.json.encode(body)
+        return b"%scontent-length: %d\r\n\r\n%s" % (self.heads[path], len(data), data)
+
+    def _head(self, path: str) -> bytes:
+        query = f"?api-version={self.options.api_version}" if self.options.api_version else ""
+        lines = [
+            f"POST {self.target.line_path(path + query)} HTTP/1.1",
+            f"host: {self.target.authority}",
+            "content-type: application/json",
+            f"accept: {'text/event-stream, application/json' if self.options.stream else 'application/json'}",
+            "accept-encoding: identity",
+            "user-agent: poise",
+        ]
+        if self.key:
+            lines.append(
+                f"api-key: {self.key}" if self.preset.auth == "api-key" else f"authorization: Bearer {self.key}"
+            )
+        if self.target.proxy_auth and not self.target.tls:
+            lines.append(f"proxy-authorization: {self.target.proxy_auth}")
+        return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def capabilities(preset: Preset, options: OpenAIOptions) -> frozenset[str]:
+    """What a server of this preset can do with these options."""
+    found = {"chat", "concurrent"}
+    if options.stream:
+        found.add("stream")
+    if options.logprobs and preset.logprobs:
+        found.add("logprobs")
+    if preset.echo_logprobs and options.endpoint != "chat":
+        found.add("score")
+    if preset.exact_length:
+        found.add("exact_length")
+    return frozenset(found)
+
+
+def _key(deployment: Deployment, target: Target, preset: Preset, options: OpenAIOptions) -> str | None:
+    if deployment.key_env is None:
+        return None
+    key = os.environ.get(deployment.key_env, "").strip()
+    if not key:
+        raise UsageError(f"deployment {deployment.name!r}: the environment variable {deployment.key_env} is not set")
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(f"the key in {deployment.key_env} has characters that no HTTP header may carry")
+    check_key(deployment.key_env, target, preset, options.allow_key)
+    return key
+
+
+def _choice_answer(spans: list[tuple[int, int]], bodies: list[bytes], last: Answer) -> Answer:
+    """Log-probabilities of every option from the echoed prompts, or the failure that ended the series."""
+    if last.error is not None:
+        return Answer(status=last.status, error=last.error)
+    options = []
+    for (start, end), body in zip(spans, bodies, strict=True):
+        try:
+            options.append(echoed_logprobs(body, start, end))
+        except (ValueError, msgspec.DecodeError) as e:
+            return Answer(status="error", error=Failure("parse", clean(str(e), None)))
+    return Answer(option_logprobs=options, usage=last.usage)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,324 @@
+"""HTTP/1.1 on the clock: pre-built bytes out, every arrival stamped, nothing interpreted before the end.
+
+One `asyncio.Protocol` per connection, llhttp (httptools) for the framing only. `perf_counter_ns` is read once
+per `data_received`, first thing. Warm connections wait in a stack: the last one used is the next one leased.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from time import perf_counter_ns as now
+from typing import Any, TypeVar, cast
+
+import httptools
+
+from poise.measure.wire_target import Target, tls_context
+from poise.types import Failure
+
+T = TypeVar("T")
+MAX_HEADER_BYTES = 256 * 1024
+
+
+class Exchange:
+    """One request's answer as it came: `parts` of the body, and after each read (time, number of parts so far).
+
+    `failure` is None when the message was complete; else what ended it, with whatever arrived before kept.
+    """
+
+    __slots__ = (
+        "code", "done_ns", "failure", "framed", "headers", "headers_ns", "marks", "parts", "sent_ns", "timed_out",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.marks: list[tuple[int, int]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.code = 0
+        self.framed = False
+        self.sent_ns = 0
+        self.headers_ns: int | None = None
+        self.done_ns: int | None = None
+        self.failure: Failure | None = None
+        self.timed_out = False
+
+    def segments(self) -> list[tuple[int, bytes]]:
+        """The body with its times: one entry per read that brought any."""
+        out, start = [], 0
+        for ns, stop in self.marks:
+            if stop == start + 1:
+                out.append((ns, self.parts[start]))
+            elif stop > start:
+                out.append((ns, b"".join(self.parts[start:stop])))
+            start = stop
+        return out
+
+    def header(self, name: bytes) -> str:
+        """A response header's value (lower-case name), or an empty string."""
+        return next((v.decode("latin-1") for n, v in self.headers if n.lower() == name), "")
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection; carries one exchange at a time."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.reusable = True
+        self.idle_since_ns = now()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass
+
+    def data_received(self, data: bytes) -> None:
+        self.read_ns = ns = now()
+        exchange = self.exchange
+        if exchange is None:
+            self.close()  # a server that speaks unasked
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return self._fail("protocol", "the server wants to switch protocols")
+        except httptools.HttpParserError as e:
+            self.reusable = False
+            if not self.complete:
+                exchange.marks.append((ns, len(exchange.parts)))
+                return self._fail("protocol", f"the reply is not HTTP/1.1 ({type(e).__name__})")
+        exchange.marks.append((ns, len(exchange.parts)))
+        if self.complete:
+            exchange.done_ns = ns
+            return self._end()
+        self.left -= len(data)
+        if self.left < 0:
+            return self._fail("too_large", f"the reply exceeds {self.max_bytes} bytes; the rest was not read")
+        return None
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if exc is None and exchange.headers_ns is not None and not exchange.framed:
+            exchange.done_ns = exchange.marks[-1][0]  # a body that the end of the connection delimits
+            self._end()
+        elif exc is None:
+            self._fail("closed", f"the server closed the connection {_when(exchange)}")
+        else:
+            self._fail("reset", f"the connection broke {_when(exchange)} ({type(exc).__name__})")
+
+    # -- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise ValueError("a second answer to one request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.headers.append((name, value))
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            exchange.framed = True
+        self.header_left -= len(name) + len(value)
+        if self.header_left < 0:
+            raise ValueError("response headers too large")
+
+    def on_headers_complete(self) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.code = self.parser.get_status_code()
+        if exchange.code < 200:  # 100 Continue, 103 Early Hints: the real head follows
+            exchange.headers.clear()
+            exchange.framed = False
+            return
+        exchange.headers_ns = self.read_ns
+        if exchange.code in (204, 304):
+            exchange.framed = True
+
+    def on_message_complete(self) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.code >= 200:
+            self.complete = True
+            self.reusable = self.parser.should_keep_alive()
+
+    # -- one exchange
+
+    async def run(self, payload: bytes, deadline_s: float) -> Exchange:
+        """Write `payload` and wait for the end of the answer, a failure, or the deadline; never raises for these."""
+        transport = self.transport
+        assert transport is not None
+        loop = asyncio.get_running_loop()
+        exchange = Exchange()
+        self.on_body = exchange.parts.append  # looked up once by the parser: no Python call per chunk
+        self.parser = httptools.HttpResponseParser(self)
+        self.complete = False
+        self.left, self.header_left = self.max_bytes, MAX_HEADER_BYTES
+        self.exchange = exchange
+        self.waiter = waiter = loop.create_future()
+        timer = loop.call_later(deadline_s, self._expire, deadline_s)
+        exchange.sent_ns = now()
+        transport.write(payload)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if self.exchange is not None:  # cancelled: the rest of the answer must not meet the next request
+                self.exchange = None
+                self.close()
+        return exchange
+
+    def close(self) -> None:
+        self.reusable = False
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _expire(self, deadline_s: float) -> None:
+        if self.exchange is not None:
+            self.exchange.timed_out = True
+            self._fail("timeout", f"no complete answer after {deadline_s:g} s")
+
+    def _fail(self, kind: str, message: str) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        exchange.failure = Failure(kind, message, exchange.code or None)
+        exchange.done_ns = now()
+        self._end()
+        self.close()
+
+    def _end(self) -> None:
+        self.exchange = None
+        self.idle_since_ns = now()
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+def _when(exchange: Exchange) -> str:
+    if not exchange.marks:
+        return "before it answered"
+    return "within its answer" if exchange.headers_ns is not None else "within the reply's head"
+
+
+class Pool:
+    """The connections to one target. Bound to the event loop it is first used on."""
+
+    def __init__(self, target: Target, max_bytes: int, connect_s: float, max_idle_s: float) -> None:
+        self.target, self.max_bytes, self.connect_s = target, max_bytes, connect_s
+        self.max_idle_ns = int(max_idle_s * 1e9)
+        self.tls = tls_context(target)
+        self.idle: list[Connection] = []
+        self.leased: set[Connection] = set()
+
+    async def warm(self, n: int) -> None:
+        """Hold at least `n` idle connections, opened a few at a time so that no server's backlog overflows."""
+        while (missing := n - len(self.idle)) > 0:
+            self.idle += await asyncio.gather(*(self.connect() for _ in range(min(missing, 32))))
+
+    async def request(self, payload: bytes, deadline_s: float) -> Exchange:
+        """One exchange on a warm connection, or on a new one where none is; OSError where it cannot connect.
+
+        A connection that died while idle is replaced here, before a byte is sent; afterwards nothing is repeated.
+        """
+        connection = self._lease() or await self.connect()
+        self.leased.add(connection)
+        try:
+            exchange = await connection.run(payload, deadline_s)
+        finally:
+            self.leased.discard(connection)
+        if connection.reusable:
+            self.idle.append(connection)
+        else:
+            connection.close()
+        return exchange
+
+    def _lease(self) -> Connection | None:
+        oldest = now() - self.max_idle_ns
+        while self.idle:
+            connection = self.idle.pop()
+            assert connection.transport is not None
+            if connection.reusable and not connection.transport.is_closing() and connection.idle_since_ns > oldest:
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self) -> Connection:
+        """A new connection, through the proxy and TLS where the target has them; OSError within `connect_s`."""
+        try:
+            async with asyncio.timeout(self.connect_s):
+                return await self._connect()
+        except TimeoutError:
+            raise ConnectionError(f"no connection within {self.connect_s:g} s") from None
+
+    async def _connect(self) -> Connection:
+        loop, target = asyncio.get_running_loop(), self.target
+        connection = Connection(self.max_bytes)
+        if target.unix:
+            await loop.create_unix_connection(lambda: connection, target.unix)
+        elif target.proxy and self.tls:
+            transport = await _tunnel(target)
+            secured = await loop.start_tls(transport, connection, self.tls, server_hostname=target.host)
+            assert secured is not None
+            connection.connection_made(secured)
+        else:
+            host, port = target.proxy or (target.host, target.port)
+            name = target.host if self.tls else None
+            await loop.create_connection(lambda: connection, host, port, ssl=self.tls, server_hostname=name)
+        return connection
+
+    def close(self) -> None:
+        """Abort every connection; what is in flight ends as `closed`."""
+        for connection in (*self.idle, *self.leased):
+            connection.close()
+        self.idle.clear()
+
+
+class _Tunnel(asyncio.Protocol):
+    """Reads a proxy's answer to CONNECT."""
+
+    def __init__(self) -> None:
+        self.head: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        if (b"\r\n\r\n" in self.data or len(self.data) > MAX_HEADER_BYTES) and not self.head.done():
+            self.head.set_result(self.data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.head.done():
+            self.head.set_exception(ConnectionError("the proxy closed the connection"))
+
+
+async def _tunnel(target: Target) -> asyncio.Transport:
+    assert target.proxy is not None
+    loop = asyncio.get_running_loop()
+    transport, tunnel = await loop.create_connection(_Tunnel, *target.proxy)
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    auth = f"proxy-authorization: {target.proxy_auth}\r\n" if target.proxy_auth else ""
+    name = f"{host}:{target.port}"
+    transport.write(f"CONNECT {name} HTTP/1.1\r\nhost: {name}\r\n{auth}\r\n".encode())
+    status = (await tunnel.head).split(b"\r\n", 1)[0].split()
+    if len(status) < 2 or not status[1].startswith(b"2"):
+        transport.abort()
+        raise ConnectionError(f"the proxy refused ({b' '.join(status[1:2]).decode('latin-1') or 'no status'})")
+    return transport
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` on uvloop where it is installed, else on asyncio's own loop."""
+    factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)

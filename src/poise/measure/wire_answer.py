@@ -1,0 +1,253 @@
+"""An exchange's bytes as text with times: decompression, JSON, errors. Runs after the clock has stopped.
+
+Understands chat and text completions, streamed or not, with or without usage, `[DONE]` and reasoning fields
+(`reasoning_content` of DeepSeek, vLLM, SGLang; `reasoning` of Ollama, OpenRouter, newer vLLM).
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from poise.measure.sse import event_data, split_events
+from poise.measure.wire import Exchange
+from poise.types import Answer, Failure
+
+MESSAGE_CHARS = 500
+_SECRET = re.compile(r"\b(?:sk|hf|gsk|xai|key|api)[-_][A-Za-z0-9_\-*.]{8,}|(?<=[Bb]earer )\S+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+class _Text(Struct):
+    """A streamed `delta` or a complete `message`."""
+
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+
+
+class _Choice(Struct):
+    index: Any = 0
+    delta: _Text | None = None
+    message: _Text | None = None
+    text: Any = None
+    logprobs: Any = None
+    finish_reason: Any = None
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+def read_answer(exchange: Exchange, max_bytes: int, secret: str | None) -> tuple[list[tuple[int, str]], Answer]:
+    """(one (ns, text) per piece, the answer). What arrived before a failure is kept."""
+    answer = Answer(status="timeout" if exchange.timed_out else "ok", error=exchange.failure)
+    if exchange.failure is not None and not exchange.timed_out:
+        answer.status = "error"
+    segments, trouble = body_segments(exchange, max_bytes)
+    if exchange.headers_ns is not None and exchange.code != 200:
+        answer.status, answer.error = "error", _http_failure(exchange, b"".join(d for _, d in segments), secret)
+        return [], answer
+    reader = _Reader(answer, secret)
+    if trouble:
+        reader.fail("parse", trouble)
+    if exchange.header(b"content-type").partition(";")[0].strip().lower() == "application/json":
+        _read_document(reader, segments, complete=exchange.failure is None)
+    else:
+        _read_stream(reader, segments, complete=exchange.failure is None, framed=exchange.framed)
+    answer.pieces = [text for _, text in reader.stamps]
+    if "r" in reader.kinds:
+        answer.piece_kinds = "".join(reader.kinds)
+    if reader.logprobs:
+        answer.token_logprobs = reader.logprobs
+    return reader.stamps, answer
+
+
+class _Reader:
+    """Collects pieces from decoded chunks into an answer; the first thing that goes wrong stands."""
+
+    def __init__(self, answer: Answer, secret: str | None) -> None:
+        self.answer, self.secret = answer, secret
+        self.stamps: list[tuple[int, str]] = []
+        self.kinds: list[str] = []
+        self.logprobs: list[float] = []
+
+    def fail(self, kind: str, message: str) -> None:
+        if self.answer.error is None:
+            self.answer.status, self.answer.error = "error", Failure(kind, clean(message, self.secret))
+
+    def take(self, ns: int, data: bytes) -> bool:
+        """One event's or one document's JSON; False where it is none (or none of the known shape)."""
+        try:
+            chunk = _decode(data)
+        except msgspec.DecodeError as e:
+            self.fail("parse", f"the server sent what is no completion ({e}): {data[:200].decode('utf-8', 'replace')}")
+            return False
+        if chunk.error is not None:
+            self.fail("engine", f"the server reported: {_error_text(chunk.error)}")
+            return False
+        if chunk.usage is not None:
+            self.answer.usage = chunk.usage
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue
+            text = choice.delta or choice.message
+            if text is not None:
+                self._piece(ns, text.reasoning_content or text.reasoning, "r")
+                self._piece(ns, text.content or text.refusal, "v")
+            self._piece(ns, choice.text, "v")
+            if choice.logprobs is not None:
+                self.logprobs += token_logprobs(choice.logprobs)
+            if choice.finish_reason is not None:
+                self.answer.finish_reason = str(choice.finish_reason)
+        return True
+
+    def _piece(self, ns: int, text: Any, kind: str) -> None:
+        if text and isinstance(text, str):
+            self.stamps.append((ns, text))
+            self.kinds.append(kind)
+        elif text and isinstance(text, list):  # content parts: [{"type": "text", "text": …}, …]
+            for part in text:
+                if isinstance(part, dict):
+                    self._piece(ns, part.get("text"), kind)
+                    self._piece(ns, part.get("thinking"), "r")
+
+
+def _read_stream(reader: _Reader, segments: list[tuple[int, bytes]], complete: bool, framed: bool) -> None:
+    events, rest = split_events(segments)
+    done = False
+    for ns, data in events:
+        if data == b"[DONE]":
+            done = True
+            break
+        if data and not reader.take(ns, data):
+            return
+    if not done and rest.strip():
+        last = event_data(rest.strip(b"\r\n"))
+        if last == b"[DONE]":
+            done = True
+        elif last is not None and (complete or _is_json(last)):
+            reader.take(segments[-1][0], last)
+        elif last is None and complete and not rest.lstrip().startswith(b":"):
+            reader.fail("parse", f"the server sent no event stream: {rest[:200].decode('utf-8', 'replace')}")
+    ended = done or reader.answer.finish_reason is not None
+    if complete and not ended and not framed:
+        reader.fail("closed", "the server closed the connection before the answer had ended")
+    elif complete and not ended and not reader.stamps:
+        reader.fail("parse", "the server's stream held no answer")
+
+
+def _read_document(reader: _Reader, segments: list[tuple[int, bytes]], complete: bool) -> None:
+    if not segments:
+        return reader.fail("parse", "the server sent an empty answer")
+    if complete:
+        reader.take(segments[-1][0], b"".join(d for _, d in segments))
+        if not reader.stamps and reader.answer.finish_reason is None:
+            reader.fail("parse", "the server's answer holds no choice")
+    return None
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def token_logprobs(logprobs: Any) -> list[float]:
+    """The log-probabilities of generated tokens, of a chat's `content` list or a text completion's `token_logprobs`."""
+    if not isinstance(logprobs, dict):
+        return []
+    content = logprobs.get("content")
+    if isinstance(content, list):
+        values = [t.get("logprob") for t in content if isinstance(t, dict)]
+    else:
+        values = logprobs.get("token_logprobs") or []
+    return [float(v) for v in values if isinstance(v, int | float)]
+
+
+def echoed_logprobs(body: bytes, start: int, end: int) -> list[float]:
+    """Log-probabilities of the echoed tokens that overlap the characters [start, end); ValueError if there are none."""
+    document = msgspec.json.decode(body)
+    try:
+        found = document["choices"][0]["logprobs"]
+        offsets, values = found["text_offset"], found["token_logprobs"]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError("the server returned no log-probabilities of the prompt") from None
+    stops = [*offsets[1:], None]
+    out = []
+    for offset, stop, value in zip(offsets, stops, values, strict=True):
+        if offset < end and (stop is None or stop > start) and (stop is not None or offset >= start):
+            if value is None:
+                raise ValueError("the first token has no log-probability; the prompt must not be empty")
+            out.append(float(value))
+    if not out:
+        raise ValueError("no echoed token covers the choice")
+    return out
+
+
+def body_segments(exchange: Exchange, max_bytes: int) -> tuple[list[tuple[int, bytes]], str | None]:
+    """The body's segments, decompressed where the server insisted, and what went wrong if anything did."""
+    segments = exchange.segments()
+    coding = exchange.header(b"content-encoding").strip().lower()
+    if coding in ("", "identity"):
+        return segments, None
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return [], f"the server sent content-encoding {coding!r} although none was accepted"
+    raw_deflate = coding == "deflate" and segments and segments[0][1][:1] and segments[0][1][0] & 0x0F != 8
+    inflater = zlib.decompressobj(-15 if raw_deflate else 47)
+    out: list[tuple[int, bytes]] = []
+    left = max_bytes
+    for ns, data in segments:
+        try:
+            plain = inflater.decompress(data, left + 1)
+        except zlib.error as e:
+            return out, f"the compressed answer is damaged ({e})"
+        left -= len(plain)
+        if left < 0:
+            return out, f"the answer decompresses to more than {max_bytes} bytes"
+        if plain:
+            out.append((ns, plain))
+    return out, None
+
+
+def _http_failure(exchange: Exchange, body: bytes, secret: str | None) -> Failure:
+    text = body[:20_000].decode("utf-8", "replace")
+    try:
+        document = msgspec.json.decode(body)
+        text = _error_text(document.get("error", document) if isinstance(document, dict) else document)
+    except msgspec.DecodeError:
+        text = re.sub(r"<[^>]*>", " ", text)
+    facts = [f"HTTP {exchange.code}"]
+    if retry := exchange.header(b"retry-after"):
+        facts.append(f"retry after {retry}")
+    if 300 <= exchange.code < 400:
+        facts.append(f"redirect to {exchange.header(b'location')} not followed; put the final address into base_url")
+    return Failure("http", clean(f"{', '.join(facts)}: {text}", secret), exchange.code)
+
+
+def _error_text(error: Any) -> str:
+    if isinstance(error, dict):
+        for key in ("message", "detail", "error"):
+            if error.get(key):
+                return _error_text(error[key])
+    return error if isinstance(error, str) else msgspec.json.encode(error).decode()
+
+
+def clean(text: str, secret: str | None) -> str:
+    """One line of at most 500 characters without control characters and without anything that looks like a key."""
+    if secret:
+        text = text.replace(secret, "***")
+    text = _SECRET.sub("***", _CONTROL.sub(" ", text)).strip()
+    return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 1] + "…"
