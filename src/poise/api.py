@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from poise.plan.build import Plan
 from poise.plan.build import plan as build_plan
-from poise.plan.read import load_study
+from poise.plan.read import load_study, to_yaml
 from poise.plan.spec import Study
 from poise.store.run import CellFolder, Run, open_run
 from poise.types import Summary, UsageError
@@ -69,14 +69,10 @@ def execute(
     from poise.report.progress import Progress
 
     watcher: Watcher = Progress(Console(stderr=True, quiet=quiet))
-    if not source:
-        from poise.cli_study import to_yaml
-
-        source = to_yaml(planned.study)
     return measure(
         planned,
         out,
-        source=source,
+        source=source or to_yaml(planned.study),
         argv=argv,
         watcher=watcher,
         between=_glance,
@@ -86,7 +82,7 @@ def execute(
 
 
 def _glance(folder: CellFolder) -> tuple[float | None, float | None]:
-    from poise.understand.summarize import glance
+    from poise.understand.glance import glance
 
     return glance(folder)
 

@@ -195,7 +195,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show what a study would do: cells, requests, rough time, memory and disk. Starts nothing."""
-    from poise.cli_study import to_yaml
+    from poise.plan.read import to_yaml
     from poise.report.planned import print_plan
 
     planned, _ = _planned(ctx, allow_code)
@@ -314,18 +314,18 @@ def main() -> None:
 
 
 def _guarded(command: Callable[[], Any]) -> int:
-    import click
-
+    # typer carries its own copy of click in newer versions: take the exceptions from typer
+    wrong_usage = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
         result = command()
         return result if isinstance(result, int) else 0
     except PoiseError as error:
         print(f"poise: {error}", file=sys.stderr)
         return error.exit_code
-    except click.exceptions.ClickException as error:
-        error.show()
+    except wrong_usage as error:
+        error.show()  # type: ignore[attr-defined]
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("poise: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from poise.plan.positions import Document
-from poise.plan.read import load_study, study_builtins, study_from
+from poise.plan.read import load_study, study_builtins, study_from, to_yaml
 from poise.plan.spec import Study
 from poise.registry import did_you_mean
 from poise.types import UsageError
@@ -64,12 +64,6 @@ def study_from_flags(flags: Flags) -> tuple[Study, str]:
     study = study_from(Document(data, "command line"), base_dir=".", default_name="run")
     study = _adjust(study, structs.replace(flags, concurrency=None, batch=None, rate=None))
     return study, to_yaml(study)
-
-
-def to_yaml(study: Study) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(study_builtins(study), sort_keys=False, allow_unicode=True))
 
 
 def _list(text: str | None) -> list[str]:

@@ -174,7 +174,6 @@ class Concurrent:
         """(clock reading, largest lateness of a 10 ms tick in the second before it), ns."""
         self._finished: deque[tuple[Request, Any, Raw, int, int | None]] = deque()
         self._wake = asyncio.Event()
-        self._in_flight = 0
         self._closing = False
 
     async def run(self, requests: Sequence[Request], load: Load, due_ns: Sequence[int] | None = None) -> None:
@@ -209,7 +208,7 @@ class Concurrent:
             while (wait := due - time.perf_counter_ns()) > 0:
                 await asyncio.sleep(wait / 1e9)
             self.alive()
-            if self._in_flight >= cap:
+            if len(running) >= cap:
                 raw = Raw(sent_ns=due, done_ns=due, status="dropped")
                 self._hand_over(request, None, raw, 1, due)
                 continue
@@ -227,14 +226,11 @@ class Concurrent:
             except Exception as error:
                 self._hand_over(request, error, Raw(time.perf_counter_ns()), attempt, due)
                 return
-            self._in_flight += 1
             try:
                 raw: Raw = await self.backend.send(prepared)
             except Exception as error:
                 raw, answer = _failure("engine", error)
                 raw.status, raw.error = "error", answer.error
-            finally:
-                self._in_flight -= 1
             self._hand_over(request, prepared, raw, attempt, due)
             if left == 0 or not _retryable(raw):
                 return

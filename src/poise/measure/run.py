@@ -328,17 +328,13 @@ class _Worker:
         return redact(f"the engine's process {how}{hint}" + (f": {last[-1][:300]}" if last else ""))
 
     def stop(self) -> None:
-        """End both processes; a worker in the middle of a request is not waited for."""
-        for process in (self.process, self._monitor):
+        """End both processes, the monitor first (its last reading needs a living worker)."""
+        for process in (self._monitor, self.process):
             assert process.stdin
             process.stdin.close()
-            if process is self.process and process.poll() is None and self._buffer == b"":
-                try:
-                    process.wait(0.0 if sys.exc_info()[0] else 5)
-                except subprocess.TimeoutExpired:
-                    process.terminate()
+            busy = process is self.process and sys.exc_info()[0] is not None
             try:
-                process.wait(3)
+                process.wait(0 if busy else 5)  # a worker in the middle of a request is not waited for
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -315,3 +315,10 @@ def study_builtins(study: Study) -> dict[str, Any]:
         for load in study.loads
     ]
     return data
+
+
+def to_yaml(study: Study) -> str:
+    """The study as the YAML file that makes it again."""
+    import yaml
+
+    return str(yaml.safe_dump(study_builtins(study), sort_keys=False, allow_unicode=True))

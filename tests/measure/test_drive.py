@@ -1,0 +1,156 @@
+"""Driving: every request leaves a record, failures are data, loops keep their width, schedules their times."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from poise.measure import drive
+from poise.plan.spec import Load
+from poise.types import Answer, Failure, Raw, Record, Request
+
+
+def request(name: str, prompt: str = "p") -> Request:
+    return Request(id=name, sample_id=name, kind="generate", asked_sha="", prompt=prompt, max_tokens=4)
+
+
+class Local:
+    """An in-process engine that fails where the prompt says so."""
+
+    capabilities = frozenset({"batch"})
+
+    def prepare(self, r: Request) -> str:
+        if r.prompt == "unpreparable":
+            raise ValueError("no such token")
+        return r.prompt or ""
+
+    def send(self, batch: list[str]) -> list[Raw]:
+        if "crash" in batch:
+            raise RuntimeError("engine exploded")
+        return [Raw(sent_ns=100, stamps=[(110, "a"), (130, "b")], done_ns=140) for _ in batch]
+
+    def finish(self, prepared: str, raw: Raw) -> Answer:
+        if prepared == "unreadable":
+            raise ValueError("not UTF-8")
+        return Answer(pieces=["a", "b"], output_tokens=2)
+
+
+def drive_local(prompts: list[str], size: int = 1) -> list[Record]:
+    requests = [request(str(i), p) for i, p in enumerate(prompts)]
+    load = Load("batch", size) if size > 1 else Load("closed", 1)
+    out: list[Record] = []
+    groups = drive.batches(requests, {r.id for r in requests}, load)
+    drive.in_process(Local(), groups, out.extend, segment=3, batched=size > 1, attempts={"1": 1}, alive=lambda: None)
+    return out
+
+
+def test_stamps_become_deltas() -> None:
+    (record,) = drive_local(["p"])
+    assert record.timeline is not None
+    assert record.timeline.chunk_deltas_ns == [10, 20] and record.timeline.done_ns == 40
+    assert (record.segment, record.attempt, record.status) == (3, 1, "ok")
+
+
+def test_failures_are_recorded_where_they_happen() -> None:
+    records = drive_local(["p", "crash", "unpreparable", "unreadable", "p"])
+    assert [r.status for r in records] == ["ok", "error", "error", "error", "ok"]
+    assert [r.error and r.error.kind for r in records] == [None, "engine", "prepare", "parse", None]
+    assert records[1].attempt == 2
+
+
+def test_batches_are_the_same_when_resumed() -> None:
+    requests = [request(str(i), "x" * (10 - i)) for i in range(7)]
+    load = Load("batch", 3, order="length")
+    everything = [[r.id for r in g] for g in drive.batches(requests, {r.id for r in requests}, load)]
+    assert everything == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
+    assert [[r.id for r in g] for g in drive.batches(requests, {"2"}, load)] == [["3", "2", "1"]]
+
+
+def test_a_batch_shares_its_frame() -> None:
+    records = drive_local(["p", "p", "unpreparable"], size=3)
+    assert len({r.batch for r in records}) == 1 and records[0].batch is not None
+    assert records[0].batch.size == 3 and [r.status for r in records] == ["ok", "ok", "error"]
+
+
+class Remote:
+    """A concurrent engine that answers after `delay` and counts what is in flight."""
+
+    capabilities = frozenset({"concurrent"})
+
+    def __init__(self, delay: float = 0.002, fail_first: dict[str, Failure] | None = None) -> None:
+        self.delay, self.fail_first = delay, dict(fail_first or {})
+        self.now = self.most = 0
+
+    def prepare(self, r: Request) -> Request:
+        return r
+
+    async def send(self, r: Request) -> Raw:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        sent = time.perf_counter_ns()
+        await asyncio.sleep(self.delay)
+        self.now -= 1
+        failure = self.fail_first.pop(r.id, None)
+        done = time.perf_counter_ns()
+        return Raw(sent, [(done, "x")], done_ns=done, status="error" if failure else "ok", error=failure)
+
+    def finish(self, prepared: Request, raw: Raw) -> Answer:
+        return Answer(pieces=["x"])
+
+
+def drive_remote(backend: Any, load: Load, n: int, retries: int = 0, due: list[int] | None = None) -> list[Record]:
+    out: list[Record] = []
+    driver = drive.Concurrent(backend, out.extend, segment=0, attempts={}, retries=retries, alive=lambda: None)
+    asyncio.run(driver.run([request(str(i)) for i in range(n)], load, due))
+    return out
+
+
+def test_closed_loop_keeps_its_width() -> None:
+    backend = Remote()
+    records = drive_remote(backend, Load("closed", 4), 20)
+    assert backend.most == 4 and sorted(int(r.request_id) for r in records) == list(range(20))
+
+
+def test_a_retry_is_a_new_record() -> None:
+    backend = Remote(fail_first={"1": Failure("http", "busy", 503), "2": Failure("http", "bad", 400)})
+    records = drive_remote(backend, Load("closed", 3), 3, retries=1)
+    by_id = {i: [(r.attempt, r.status) for r in records if r.request_id == i] for i in "012"}
+    assert by_id == {"0": [(1, "ok")], "1": [(1, "error"), (2, "ok")], "2": [(1, "error")]}
+
+
+def test_open_loop_records_due_and_drops_beyond_the_cap() -> None:
+    backend = Remote(delay=0.05)
+    records = drive_remote(backend, Load("open", 1000, max_in_flight=2), 5, due=[0, 0, 0, 0, 120_000_000])
+    assert [r.status for r in sorted(records, key=lambda r: r.request_id)] == ["ok", "ok", "dropped", "dropped", "ok"]
+    for record in records:
+        assert record.due_ns is not None and record.timeline is not None
+        assert record.timeline.sent_ns >= record.due_ns
+    ordered = sorted(records, key=lambda r: r.request_id)
+    assert ordered[4].due_ns - ordered[0].due_ns == 120_000_000  # type: ignore[operator]
+
+
+def test_an_engine_that_raises_fails_its_request_only() -> None:
+    class Broken(Remote):
+        async def send(self, r: Request) -> Raw:
+            if r.id == "1":
+                raise RuntimeError("boom")
+            return await super().send(r)
+
+    records = drive_remote(Broken(), Load("closed", 2), 3)
+    assert {r.request_id: r.status for r in records} == {"0": "ok", "1": "error", "2": "ok"}
+    failed = next(r for r in records if r.request_id == "1")
+    assert failed.error is not None and "boom" in failed.error.message
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_alive_is_asked_before_every_send(size: int) -> None:
+    def gone() -> None:
+        raise SystemExit("parent gone")
+
+    requests = [request(str(i)) for i in range(3)]
+    out: list[Record] = []
+    groups = drive.batches(requests, {"0", "1", "2"}, Load("closed", 1))
+    with pytest.raises(SystemExit):
+        drive.in_process(Local(), groups, out.extend, segment=0, batched=False, attempts={}, alive=gone)
+    assert out == []

@@ -1,0 +1,214 @@
+"""Whole runs with the scripted engine: crash, kill -9, interrupt and resume lose nothing and duplicate nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.measure.run import execute
+from poise.plan.build import plan
+from poise.plan.read import load_study
+from poise.store.run import CellFolder, Run
+from poise.types import UsageError
+
+
+class Silent:
+    """A watcher that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str | None]] = []
+        self.ticks: list[int] = []
+
+    def start(self, cells: int, requests: int) -> None:
+        self.total = (cells, requests)
+
+    def cell_started(self, label: str, planned: int, already_done: int = 0) -> None: ...
+
+    def tick(self, done_in_cell: int) -> None:
+        self.ticks.append(done_in_cell)
+
+    def cell_done(
+        self, label: str, n: int, seconds_per_request: Any, quality: Any = None, reason: str | None = None
+    ) -> None:
+        self.done.append((label, reason))
+
+    def close(self) -> None: ...
+
+
+def study(tmp_path: Path, options: dict[str, Any] | None = None, n: int = 12, **changes: Any) -> dict[str, Any]:
+    return {
+        "models": [{"name": "a", "source": {"api": "a"}}],
+        "deployments": [{"backend": "scripted", "options": options or {}}],
+        "tasks": [
+            {"task": "synthetic", "options": {"n": n, "prompt_tokens": 8, "output_tokens": 4}},
+            {"task": "synthetic", "name": "other", "options": {"n": 3, "prompt_tokens": 9, "output_tokens": 2}},
+        ],
+        **changes,
+    }
+
+
+def go(data: dict[str, Any], out: Path, **kwargs: Any) -> Any:
+    return execute(
+        plan(load_study(data, name="t")),
+        out,
+        watcher=kwargs.pop("watcher", Silent()),
+        between=lambda _: (None, None),
+        **kwargs,
+    )
+
+
+def measured(out: Path) -> dict[str, list[str]]:
+    """task -> request ids recorded in the measured phase."""
+    return {f.cell.task.name: [r.request_id for r in f.records() if r.phase == "measure"] for f in Run(out).cells()}
+
+
+def test_a_run_leaves_a_self_sufficient_folder(tmp_path: Path) -> None:
+    watcher = Silent()
+    outcome = go(study(tmp_path), tmp_path / "run", watcher=watcher)
+    assert outcome.failed == {} and watcher.total == (2, 15)
+    run = Run(tmp_path / "run")
+    assert {k: len(set(v)) for k, v in measured(run.path).items()} == {"synthetic": 12, "other": 3}
+    for folder in run.cells():
+        assert len(folder.requests()) == folder.cell.planned == len(folder.targets())
+        events = [s.event for s in folder.segments()]
+        assert events == ["start", "end"] and folder.segments()[0].load_s
+    assert run.environment["cores"] and run.manifest.study.name == "t"
+    phases = [r.phase for r in run.cells()[0].records()]
+    assert phases[:3] == ["cold", "warmup", "warmup"] and set(phases[3:]) == {"measure"}
+
+
+def test_the_same_call_again_asks_nothing(tmp_path: Path) -> None:
+    go(study(tmp_path), tmp_path / "run")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("records.jsonl")}
+    go(study(tmp_path), tmp_path / "run")
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_raising_the_limit_asks_only_the_new_items(tmp_path: Path) -> None:
+    def limited(limit: int) -> dict[str, Any]:
+        return {**study(tmp_path), "tasks": [{"task": "synthetic", "options": {"n": 20}, "limit": limit}]}
+
+    go(limited(5), tmp_path / "run")
+    first = measured(tmp_path / "run")["synthetic"]
+    go(limited(9), tmp_path / "run")
+    both = measured(tmp_path / "run")["synthetic"]
+    assert both[:5] == first and len(both) == len(set(both)) == 9
+    with pytest.raises(UsageError, match="only 5"):
+        go(limited(5), tmp_path / "run")
+
+
+def test_another_study_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    go(study(tmp_path), tmp_path / "run")
+    with pytest.raises(UsageError, match="does not contain"):
+        go(study(tmp_path, seed=5), tmp_path / "run")
+    assert len(measured(tmp_path / "run")["synthetic"]) == 12
+
+
+def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="no run folder"):
+        go(study(tmp_path), tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) in (["thesis.txt"], [".lock", "thesis.txt"])
+
+
+def test_a_crash_fails_its_cell_and_the_rest_goes_on(tmp_path: Path) -> None:
+    watcher = Silent()
+    outcome = go(study(tmp_path, {"crash_after": 8}), tmp_path / "run", watcher=watcher)
+    assert [label.split(", ")[1] for label in outcome.failed] == ["synthetic"]
+    assert "exit code 9" in next(iter(outcome.failed.values()))
+    kept = measured(tmp_path / "run")
+    assert 0 < len(kept["synthetic"]) < 12 and len(kept["other"]) == 3
+    assert Run(tmp_path / "run").cells()[0].segments()[-1].error
+
+
+def test_what_cannot_run_is_known_before(tmp_path: Path) -> None:
+    data = study(tmp_path, deployments=[{"backend": "openai", "base_url": "http://127.0.0.1:9/v1"}])
+    with pytest.raises(UsageError, match="a on openai"):
+        go(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_optional_deployment_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    away = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "optional": True}
+    outcome = go(study(tmp_path, deployments=["scripted", away]), tmp_path / "run")
+    assert outcome.failed == {} and len(outcome.skipped) == 2
+    states = {(f.cell.deployment.name, f.cell.state) for f in Run(tmp_path / "run").cells()}
+    assert states == {("scripted", "planned"), ("openai", "skipped")}
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from poise.cli import main
+sys.argv = ["poise", "run", "-q", sys.argv[1], "-o", sys.argv[2]]
+main()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_a_random_moment_the_same_command_finishes(tmp_path: Path, how: signal.Signals) -> None:
+    import yaml
+
+    out, file = tmp_path / "run", tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump(study(tmp_path, {"sleep_s": 0.01}, n=60)))
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(file), str(out)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not any(p.stat().st_size > 3000 for p in out.rglob("records.jsonl")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, how)
+    assert process.wait(30) == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    wait_for_worker(out)
+    partial = sum(map(len, measured(out).values()))
+    assert 0 < partial < 63
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(file), str(out)], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    straight = tmp_path / "straight"
+    go({**study(tmp_path, {"sleep_s": 0.01}, n=60), "name": "s"}, straight)
+    assert answers(out) == answers(straight)
+
+
+def wait_for_worker(out: Path) -> None:
+    """A killed parent takes its worker along; give the kernel a moment."""
+    size = -1
+    while (now := sum(p.stat().st_size for p in out.rglob("records.jsonl"))) != size:
+        size = now
+        time.sleep(0.2)
+
+
+def answers(out: Path) -> dict[str, list[tuple[str, str]]]:
+    def one(folder: CellFolder) -> list[tuple[str, str]]:
+        return sorted((r.request_id, "".join(r.pieces)) for r in folder.records() if r.phase == "measure")
+
+    return {f.cell.task.name: one(f) for f in Run(out).cells()}
+
+
+def test_two_runs_into_one_folder_exclude_each_other(tmp_path: Path) -> None:
+    from poise.store.write import Lock
+
+    (tmp_path / "run").mkdir()
+    lock = Lock(tmp_path / "run")
+    try:
+        with pytest.raises(UsageError, match="another poise is running"):
+            go(study(tmp_path), tmp_path / "run")
+    finally:
+        lock.close()
+
+
+def test_secrets_reach_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_API_KEY", "verysecretvalue123")
+    go(
+        study(tmp_path),
+        tmp_path / "run",
+        argv=["poise", "run", "--x", "verysecretvalue123"],
+        source="k: verysecretvalue123",
+    )
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file():
+            assert b"verysecretvalue123" not in path.read_bytes()

@@ -1,0 +1,126 @@
+"""Studies: what is accepted, and one clear sentence with line and column for what is not."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.plan.read import load_study, study_builtins, to_yaml
+from poise.plan.spec import Load, Study
+from poise.types import UsageError
+
+GOOD = "models: [a]\ndeployments: [onnx]\ntasks: [sst2]\n"
+
+
+def read(tmp_path: Path, text: str, name: str = "s.yaml") -> Study:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return load_study(path)
+
+
+def test_strings_are_names_and_groups_expand(tmp_path: Path) -> None:
+    study = read(tmp_path, "models: ['bundled:xs', org/repo]\ndeployments: [onnx]\ntasks: [{task: mini, limit: 7}]\n")
+    assert study.name == "s"
+    assert [m.source for m in study.models] == [{"bundled": "xs"}, {"any": "org/repo"}]
+    assert len(study.tasks) == 5 and {t.limit for t in study.tasks} == {7}
+    assert study.loads == [Load("closed", 1)]
+
+
+def test_lists_sweep_in_loads_only(tmp_path: Path) -> None:
+    study = read(
+        tmp_path, GOOD + "loads: [{closed: [1, 8]}, {batch: 16, order: length}, {open: [0.5], arrivals: constant}]\n"
+    )
+    assert [load.label for load in study.loads] == ["closed 1", "closed 8", "batch 16", "open 0.5/s constant"]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (GOOD + "repeat: 2\n", ["s.yaml:4:1", "unknown key 'repeat'", "did you mean 'repeats'"]),
+        ("models: [a]\ndeployments: [onx]\ntasks: [sst2]\n", ["s.yaml:2:15", "did you mean 'onnx'"]),
+        ("models: [a]\ndeployments: [onnx]\ntasks: [ssst2]\n", ["s.yaml:3:9", "did you mean 'sst2'"]),
+        ("models: [a]\ndeployments: [onnx]\ntasks:\n- task: sst2\n  limit: many\n", ["s.yaml:5:3", "limit", "int"]),
+        ("models: [a]\ndeployments: [onnx\ntasks: [sst2]\n", ["s.yaml:3:", "not YAML"]),
+        ("models: [a]\nmodels: [b]\n" + GOOD, ["s.yaml:2:1", "stands twice"]),
+        ("models: [a, a]\ndeployments: [onnx]\ntasks: [sst2]\n", ["'a' stands twice"]),
+        (GOOD + "loads: [{closed: 1, batch: 2}]\n", ["two load kinds"]),
+        (GOOD + "loads: [{clsed: 1}]\n", ["did you mean 'closed'"]),
+        (GOOD + "loads: [{closed: 1.5}]\n", ["whole number"]),
+        (GOOD + "exclude: [{model: b}]\n", ["matches no model"]),
+        (GOOD + "seed: yes\n", ["seed", "expected int, got str"]),
+        (GOOD + "analysis: {tau: conversatonal}\n", ["did you mean 'conversational'"]),
+        (GOOD + "schema: 2\n", ["schema 1"]),
+        ("deployments: [onnx]\ntasks: [sst2]\n", ["names no models"]),
+        ("[1, 2]\n", ["a study is a mapping"]),
+        ("", ["a study is a mapping"]),
+        (
+            "models: [a]\ntasks: [sst2]\ndeployments:\n- {backend: openai, base_url: 'http://u:p@h/v1'}\n",
+            ["credentials in a URL"],
+        ),
+        (
+            "models: [a]\ntasks: [sst2]\ndeployments:\n- {backend: openai, options: {api_key: abcdef}}\n",
+            ["literal secret", "key_env"],
+        ),
+        (
+            "models: [a]\ntasks: [sst2]\ndeployments:\n- {backend: openai, base_url: http://x/v1, server: {preset: vllm}}\n",
+            ["exclude each other"],
+        ),
+        (GOOD + "generation: {temperatur: 1}\n", ["did you mean 'temperature'"]),
+    ],
+)
+def test_mistakes_are_one_sentence_with_a_place(tmp_path: Path, text: str, parts: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_secrets_are_refused_and_not_repeated(tmp_path: Path) -> None:
+    secret = "sk-" + "a1B2" * 8
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, GOOD + f"name: {secret}\n")
+    assert secret not in str(caught.value)
+
+
+def test_aliases_cannot_explode(tmp_path: Path) -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    for i in range(1, 9):
+        bomb += f"{chr(97 + i)}: &{chr(97 + i)} [" + ",".join([f"*{chr(96 + i)}"] * 9) + "]\n"
+    with pytest.raises(UsageError, match="more than 100 000 values"):
+        read(tmp_path, bomb)
+
+
+def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+    toml = read(tmp_path, 'models = ["a"]\ndeployments = ["onnx"]\ntasks = ["sst2"]\n', "s.toml")
+    json = read(tmp_path, '{"models": ["a"], "deployments": ["onnx"], "tasks": ["sst2"]}', "s.json")
+    assert toml == json == read(tmp_path, GOOD)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no study file"):
+        load_study(tmp_path / "absent.yaml")
+
+
+@given(
+    st.integers(0, 99),
+    st.integers(1, 5),
+    st.sampled_from(["closed", "batch"]),
+    st.lists(st.integers(1, 99), min_size=1, unique=True),
+)
+def test_a_study_survives_the_way_through_yaml(seed: int, repeats: int, kind: str, sizes: list[int]) -> None:
+    import yaml
+
+    data = {
+        "models": ["a"],
+        "deployments": ["onnx"],
+        "tasks": ["sst2"],
+        "seed": seed,
+        "repeats": repeats,
+        "loads": [{kind: sizes}],
+    }
+    study = load_study(data, name="n")
+    again = load_study(yaml.safe_load(to_yaml(study)), name="other")
+    assert study_builtins(again) == study_builtins(study)
