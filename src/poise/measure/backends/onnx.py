@@ -15,9 +15,9 @@ from msgspec import Struct
 from poise.measure.backends import _inprocess
 from poise.measure.backends._inprocess import Prepared
 from poise.measure.host import default_threads, model_bytes
-from poise.measure.tokens import folder_codec
+from poise.measure.tokens import Codec, folder_codec
 from poise.plan.spec import Deployment, Model
-from poise.types import Answer, Opened, Raw, Request, UsageError
+from poise.types import Answer, Failure, Opened, Raw, Request, UsageError
 
 CHUNK = 512
 """Prompt tokens whose logits are held at once while scoring."""
@@ -39,12 +39,12 @@ class Onnx:
         options = msgspec.convert(deployment.options, Options)
         folder = Path(_inprocess.source_of(model, "onnx", deployment.quantization))
         config = _checked_config(folder, model, deployment)
-        self._eos = _as_ids(config["model"]["eos_token_id"])
-        self._pad = int(config["model"]["pad_token_id"])
-        self._codec = folder_codec(folder, self._eos, int(config["model"]["context_length"]))
+        eos = _as_ids(config["model"]["eos_token_id"])
+        self._codec = folder_codec(folder, eos, int(config["model"]["context_length"]))
+        self._pad = _padding(self._codec, int(config["model"]["pad_token_id"]))
         device = "cuda" if deployment.device == "cuda" else "cpu"
         threads = options.threads or default_threads(model_bytes(folder) or 0)
-        self._model = _load(folder, device, threads)
+        self._model = _load(folder, device, threads, self._pad)
         return Opened(
             versions={name: version(name) for name in ("onnxruntime-genai", "onnxruntime", "tokenizers")},
             settings={"device": device, "threads": threads},
@@ -53,7 +53,10 @@ class Onnx:
         )
 
     def prepare(self, request: Request) -> Prepared:
-        return _inprocess.prepare(request, self._codec)
+        prepared = _inprocess.prepare(request, self._codec)
+        if prepared.ids and prepared.ids[-1] == self._pad:  # only where the tokenizer has no byte 0xFF
+            prepared.error = Failure("padding", "the prompt ends in the padding token, which onnxruntime-genai drops")
+        return prepared
 
     def send(self, batch: list[Prepared]) -> list[Raw]:
         return _inprocess.run(batch, self._answer)
@@ -70,8 +73,6 @@ class Onnx:
             return [_inprocess.scored(sent_ns, self._score_options(p)) for p in batch]
         if kind == "windows":
             return [_inprocess.scored(sent_ns, self._score_windows(p)) for p in batch]
-        if len(batch) > 1 and any(p.ids[-1] == self._pad for p in batch):  # would be taken for padding
-            return [raw for p in batch for raw in self._generate([p], sent_ns)]
         return self._generate(batch, sent_ns)
 
     def _generate(self, batch: list[Prepared], sent_ns: int) -> list[Raw]:
@@ -154,7 +155,20 @@ def _checked_config(folder: Path, model: Model, deployment: Deployment) -> dict[
     return config
 
 
-def _load(folder: Path, device: str, threads: int) -> Any:
+def _padding(codec: Codec, given: int) -> int:
+    """A token to pad with that no text contains: that of the byte 0xFF, which UTF-8 never uses.
+
+    The engine drops trailing padding tokens of every prompt, also where the model's end-of-text token is its padding
+    token and the prompt really ends in it.
+    """
+    for token in range(codec.size):
+        surface = codec.surface(token)
+        if surface in ("<0xFF>", "ÿ") and token not in codec.encode(surface, False):
+            return token
+    return given
+
+
+def _load(folder: Path, device: str, threads: int, pad: int) -> Any:
     try:
         import onnxruntime_genai as og
     except ImportError:
@@ -164,7 +178,7 @@ def _load(folder: Path, device: str, threads: int) -> Any:
     if device != "cpu":
         config.append_provider(device)
     session = {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+    config.overlay(json.dumps({"model": {"pad_token_id": pad, "decoder": {"session_options": session}}}))
     try:
         return og.Model(config)
     except RuntimeError as error:
