@@ -16,7 +16,7 @@ _BASES = {
 }  # fmt: skip
 
 GLOSSARY = {
-    "quality": "Mean mark of the answers, 0 to 1: right or wrong, or the metric's own scale. Failed requests count as 0.",
+    "quality": "Mean mark of the answers, 0 to 1: right or wrong, or the metric's scale. A failed request counts as 0.",
     "quality mark Q": "Quality with guessing removed: (mean − chance)/(1 − chance), at least 0.",
     "speed mark S": "Mean of τ/(τ + t) over the requests: 1 = instant, ½ at the task's reference time τ, 0 = never.",
     "balanced": "100·√(Q·S): raising either mark by a given percentage raises it equally, so neither counts more.",

@@ -38,6 +38,8 @@ class Grid(Struct):
     tasks: list[str]
     varying: tuple[str, ...]
     constant: dict[str, str]
+    leaders: set[tuple[str, str, str]]
+    """Keys of the systems with the highest balanced score: the best, and those not told apart from it."""
 
     def labels(self) -> list[str]:
         return [s.label(self.varying) for s in self.systems]
@@ -55,7 +57,8 @@ def grid(summary: Summary) -> Grid:
     rows = list(systems.values())
     varying = tuple(d for d in DIMENSIONS if len({getattr(s, d) for s in rows}) > 1) or ("model",)
     constant = {d: getattr(rows[0], d) for d in DIMENSIONS if d not in varying} if rows else {}
-    return Grid(rows, list(dict.fromkeys(c.task for c in summary.cells)), varying, constant)
+    tasks = list(dict.fromkeys(c.task for c in summary.cells))
+    return Grid(rows, tasks, varying, constant, {s.key for s in leaders(summary, rows)})
 
 
 def caption(summary: Summary, table: Grid) -> str:
@@ -85,11 +88,23 @@ def _size(name: str, found: list[str]) -> str:
     return f"{len(found)} {name}s" + (f" ({prefix}…)" if prefix else "")
 
 
-def best_balanced(systems: Sequence[System]) -> System | None:
-    """The system with the highest balanced score; None where none has one."""
-    scores = {i: s.overall.balanced.value for i, s in enumerate(systems) if s.overall}
-    known = {i: v for i, v in scores.items() if v is not None}
-    return systems[max(known, key=lambda i: known[i])] if known else None
+def leaders(summary: Summary, systems: Sequence[System]) -> list[System]:
+    """The system with the highest balanced score, and those that the verdict could not tell apart from it.
+
+    Systems under other loads than the verdict's are not compared with it.
+    """
+    facts = summary.verdict.facts
+    best, load = facts.get("best"), facts.get("load")
+    if not best:
+        scores = {i: s.overall.balanced.value for i, s in enumerate(systems) if s.overall}
+        known = {i: v for i, v in scores.items() if v is not None}
+        return [systems[max(known, key=lambda i: known[i])]] if known else []
+    names = {(best["model"], best["deployment"])}
+    for other in facts.get("against_best", ()):
+        lost = other["balanced_lost"]
+        if lost["lo"] is not None and lost["lo"] <= 0:
+            names.add((other["model"], other["deployment"]))
+    return [s for s in systems if (s.model, s.deployment) in names and s.load == load]
 
 
 def short_names(names: list[str]) -> dict[str, str]:
@@ -177,7 +192,7 @@ def signature(summary: Summary) -> str:
     signatures = list(dict.fromkeys(c.signature for c in summary.cells if c.signature))
     if not signatures:
         return ""
-    parts = [s.split("|") for s in signatures]
+    parts = [[p.strip() for p in s.split("|")] for s in signatures]
     shared = [p for p in parts[0] if all(p in other for other in parts)]
-    text = visible("|".join(shared), newlines=False)
+    text = visible(" | ".join(shared), newlines=False)
     return text if len(signatures) == 1 else f"{text} (+ {len(signatures)} cells' own parts, in the JSON)"

@@ -51,7 +51,6 @@ def _jinja() -> Environment:
         "balanced": lambda e: view.score(e.value), "balanced_interval": view.score_interval, "plain": view.score,
         "share": view.share,
     }  # fmt: skip
-    environment.tests["same"] = lambda a, b: a is b
     environment.filters |= {
         "seconds": numbers.seconds, "mark": numbers.mark, "quantity": numbers.quantity, "interval": numbers.interval,
         "half": numbers.half_width, "count": numbers.count, "cap": cap,

@@ -13,8 +13,8 @@ from poise.report import charts, numbers
 from poise.report import grid as shape
 from poise.report.charts import DASHES, SERIES, SHAPES, Plane, Point
 from poise.report.glossary import GLOSSARY, SECTIONS, section
-from poise.report.grid import Grid, Notes, System, best_balanced
-from poise.report.samples import Answer, Asked, Item, asked, chosen, items
+from poise.report.grid import Grid, Notes, System
+from poise.report.samples import Answer, Asked, Item, asked, chosen, items, verdict
 from poise.report.text import visible
 from poise.types import CellSummary, Estimate, Summary
 
@@ -124,8 +124,9 @@ class Page(Struct):
     names: dict[str, str]
     wide: Any
     narrow: Any
-    best: System | None
     bars: list[Bar | None]
+    rivals: Table | None
+    taus: list[tuple[str, str]]
     tasks: list[TaskView]
     doubts: list[shape.Doubt]
     signature: str
@@ -152,7 +153,8 @@ def page(summary: Summary, runs: Sequence[Run]) -> Page:
         names=names,
         wide=overall(systems, 940, 480),
         narrow=overall(systems, 400, 400),
-        best=best_balanced(table.systems),
+        rivals=_rivals(summary, systems),
+        taus=[(names.get(t, t), numbers.seconds(tau)) for t, tau in summary.verdict.facts.get("tau_s", {}).items()],
         bars=[_bar(s) for s in table.systems if s.overall],
         tasks=[_task(i, t, names[t], systems, cells.get(t, [])) for i, t in enumerate(table.tasks)],
         doubts=shape.doubts(summary),
@@ -230,8 +232,8 @@ def task_distribution(task: str, systems: Sequence[tuple[System, Look]], name: s
         f"{label}: {numbers.seconds(xs[0])} to {numbers.seconds(xs[-1])}" for label, *_, xs, _ in curves
     )
     look = Plane(
-        f"Distribution of the time per request on {task}", described, "seconds per request, at most", "share of requests", 420,
-        320,
+        f"Distribution of the time per request on {task}", described, "seconds per request, at most",
+        "share of requests", 420, 320,
     )  # fmt: skip
     return _markup(charts.distribution(curves, look)) if curves else None
 
@@ -250,6 +252,31 @@ def _bar(system: System) -> Bar | None:
     lo, hi = (value if v is None else v for v in (marks.balanced.lo, marks.balanced.hi))
     others = [v for k, v in marks.sensitivity.items() if v is not None and k != "tau"]
     return Bar(2 * value, 2 * lo, 2 * hi, [2 * v for v in others])
+
+
+def _rivals(summary: Summary, systems: Sequence[tuple[System, Look]]) -> Table | None:
+    """Paired differences to the system of the highest balanced score, as the verdict holds them."""
+    facts = summary.verdict.facts
+    looks = {(s.model, s.deployment): how for s, how in systems if s.load == facts.get("load")}
+    rows = []
+    for other in facts.get("against_best", ()):
+        how = looks.get((other["model"], other["deployment"]))
+        if how is not None:
+            names = ("balanced_lost", "quality_points_lost", "times_as_fast")
+            rows.append((how, [_difference(other[n], "×" if n == "times_as_fast" else "") for n in names]))
+    best = looks.get((facts["best"]["model"], facts["best"]["deployment"])) if facts.get("best") else None
+    if not rows or best is None:
+        return None
+    headers = ["balanced: lost", "quality: points lost", "times as fast"]
+    return Table(f"Against {best.label}, on the same items", headers, rows)
+
+
+def _difference(found: dict[str, float | None], unit: str) -> Cell:
+    if found["value"] is None:
+        return Cell(numbers.ABSENT)
+    low, high = found["lo"], found["hi"]
+    below = "" if low is None or high is None else f"[{numbers.digits(low)}{unit}, {numbers.digits(high)}{unit}]"
+    return Cell(f"{numbers.digits(found['value'])}{unit}", below)
 
 
 # ---------------------------------------------------------------- one task
@@ -334,16 +361,7 @@ def _answer(answer: Answer, how: Look, longest: float) -> AnswerView:
         ticks = [round(1000 * t / longest, 1) for t, p in zip(answer.stamps_s, answer.pieces) if p]
         label = f"first text after {numbers.seconds(answer.stamps_s[0])}, last after {numbers.seconds(end)}"
         strip = Strip(ticks, round(1000 * (end or 0) / longest, 1), label)
-    return AnswerView(how, answer, _verdict(answer), strip, numbers.seconds(end))
-
-
-def _verdict(answer: Answer) -> str:
-    """right, partly, wrong, failed or unscored: the class of the answer's mark."""
-    if answer.failure:
-        return "failed"
-    if answer.mark is None:
-        return "unscored"
-    return "right" if answer.mark > 0.999 else "wrong" if answer.mark < 0.001 else "partly"
+    return AnswerView(how, answer, verdict(answer.mark, bool(answer.failure)), strip, numbers.seconds(end))
 
 
 # ---------------------------------------------------------------- where and how

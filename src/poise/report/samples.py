@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str, str]
 """model, deployment (told apart by run where two runs share it), load."""
-RIGHT = 0.999
 
 
 @dataclass(frozen=True)
@@ -197,3 +196,12 @@ def _target(sample: Sample | None) -> str:
     ):
         return sample.choices[target]
     return " | ".join(map(str, target)) if isinstance(target, list | tuple) else str(target)
+
+
+def verdict(mark: float | None, failed: bool = False) -> str:
+    """right, partly, wrong, unscored or failed: the class of a mark."""
+    if failed:
+        return "failed"
+    if mark is None:
+        return "unscored"
+    return "right" if mark > 0.999 else "wrong" if mark < 0.001 else "partly"

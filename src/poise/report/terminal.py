@@ -13,7 +13,7 @@ from rich.text import Text
 
 from poise.report import grid as shape
 from poise.report import numbers
-from poise.report.grid import Grid, Notes, System, best_balanced
+from poise.report.grid import Grid, Notes, System
 from poise.report.text import shorten, visible
 from poise.types import CellSummary, Summary
 
@@ -142,9 +142,8 @@ def _draw(table: Grid, tasks: list[str], notes: Notes, layout: Layout) -> Table:
         columns.append(("on the\nfrontier", [Text(_share(s)) for s in table.systems]))
     for head, _ in columns:
         drawn.add_column(Text(head), no_wrap=True)
-    best = best_balanced(table.systems)
     for system, *row in zip(table.systems, *(cells for _, cells in columns)):
-        drawn.add_row(*row, style="bold" if system is best else "")
+        drawn.add_row(*row, style="bold" if system.key in table.leaders else "")
     return drawn
 
 
@@ -190,7 +189,6 @@ def _pair(cell: CellSummary | None, notes: Notes) -> tuple[str, str]:
 
 
 def _balanced_column(table: Grid, layout: Layout) -> Column:
-    best = best_balanced(table.systems)
     cells = []
     for system in table.systems:
         value = system.overall.balanced if system.overall else shape.NOTHING
@@ -198,7 +196,7 @@ def _balanced_column(table: Grid, layout: Layout) -> Column:
             cells.append(Text(numbers.ABSENT))
             continue
         spread = "" if value.lo is None or value.hi is None else f"[{value.lo:.1f}, {value.hi:.1f}]"
-        number = (f"{value.value:.1f}", "green" if system is best else "")
+        number = (f"{value.value:.1f}", "green" if system.key in table.leaders else "")
         cells.append(Text.assemble(number, " " if layout.wide else "\n", (spread, "dim")))
     return "balanced\n0–100", cells
 

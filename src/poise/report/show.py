@@ -1,0 +1,144 @@
+"""`poise show`: one sample across all systems on the terminal, or the list of samples, disagreements first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from poise.registry import did_you_mean
+from poise.report import numbers
+from poise.report.samples import Answer, Asked, Item, asked, by_disagreement, items, verdict
+from poise.report.terminal import GAP, Trimmed
+from poise.report.text import cap, visible
+from poise.store.run import Run
+from poise.types import UsageError
+
+SIGNS = {
+    "right": ("✓", "green"), "wrong": ("✗", "red"), "partly": ("◐", "yellow"), "failed": ("!", "red"),
+    "unscored": ("?", "yellow"),
+}  # fmt: skip
+BLOCKS = "▁▂▃▄▅▆▇█"
+LISTED = 25
+TEXT_CHARS = 4_000
+
+
+def show(run: Run, sample: str | None, console: Console) -> None:
+    """Print a sample (its id, or `task/id`) with every system's answer; without one, the list of samples.
+
+    UsageError where no cell was asked such a sample.
+    """
+    tasks: dict[str, list[Asked]] = {}
+    for cell in asked([run]):
+        tasks.setdefault(cell.task, []).append(cell)
+    if not tasks:
+        raise UsageError(f"nothing was measured in {run.path} yet")
+    labels = _labels([c for cells in tasks.values() for c in cells])
+    if sample is None:
+        console.print(Trimmed(Group(*_list(tasks, labels, None if not console.is_terminal else LISTED))))
+        return
+    found = [(t, s) for t, cells in tasks.items() for s in by_disagreement(cells) if sample in (s, f"{t}/{s}")]
+    if not found:
+        known = [s for cells in tasks.values() for s in by_disagreement(cells)]
+        near = did_you_mean(sample, known) if len(known) <= 10 else did_you_mean(sample, known).partition("; there")[0]
+        raise UsageError(f"no sample {sample!r} in {run.path}{near} (without an id, all are listed)")
+    for task, sample_id in found:
+        (item,) = items(tasks[task], [sample_id])
+        console.print(Trimmed(Group(*_item(item, labels))))
+
+
+def _labels(cells: Sequence[Asked]) -> dict[tuple[str, str, str], str]:
+    """A short name for each system: what all share is left out."""
+    keys = list(dict.fromkeys(c.key for c in cells))
+    columns = [list(dict.fromkeys(k[i] for k in keys)) for i in range(3)]
+    varying = [i for i, column in enumerate(columns) if len(column) > 1] or [0]
+    return {k: " · ".join(visible(k[i], newlines=False) for i in varying) for k in keys}
+
+
+# ---------------------------------------------------------------- the list
+
+
+def _list(
+    tasks: dict[str, list[Asked]], labels: dict[tuple[str, str, str], str], limit: int | None
+) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for task, cells in tasks.items():
+        ids = by_disagreement(cells)
+        shown = ids if limit is None else ids[:limit]
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+        table.add_column("sample", overflow="fold")
+        for cell in cells:
+            table.add_column(Text(labels[cell.key]), no_wrap=True)
+        for sample in shown:
+            table.add_row(Text(visible(sample, newlines=False)), *(_sign(c.mark(sample)) for c in cells))
+        lines += [Text(visible(task), "bold"), table]
+        if len(shown) < len(ids):
+            lines.append(Text(f"… {len(ids) - len(shown)} more; all of them with `poise show … | less`", "dim"))
+        lines.append("")
+    first = next(iter(tasks))
+    example = visible(by_disagreement(tasks[first])[0], newlines=False)
+    lines.append(Text(f"one sample in full: poise show RUN {example}", "dim"))
+    return lines
+
+
+def _sign(mark: float | None, failed: bool = False) -> Text:
+    name = verdict(mark, failed)
+    sign, style = SIGNS[name]
+    return Text(f"{sign} {numbers.mark(mark)}" if name == "partly" else sign, style)
+
+
+# ---------------------------------------------------------------- one sample
+
+
+def _item(item: Item, labels: dict[tuple[str, str, str], str]) -> list[RenderableType]:
+    head = f"{item.task} / {item.id}" + (f"  ({item.category})" if item.category else "")
+    lines: list[RenderableType] = [Text(visible(head, newlines=False), "bold"), "", _block("prompt", item.prompt)]
+    lines += [_block("target", item.target), ""]
+    for answer in item.answers:
+        lines += [_answer_head(answer, labels[answer.key]), *_answer_body(answer), ""]
+    return lines
+
+
+def _block(name: str, text: str, style: str = "") -> RenderableType:
+    line = Table.grid(padding=(0, GAP, 0, 0))
+    line.add_column(width=9, style="dim")
+    line.add_column(overflow="fold")
+    line.add_row(Text(name), Text(visible(cap(text, TEXT_CHARS)), style))
+    return line
+
+
+def _answer_head(answer: Answer, label: str) -> Text:
+    scores = ", ".join(f"{visible(n)} {numbers.digits(v)}" for n, v in answer.scores.items() if v is not None)
+    line = Text.assemble(_sign(answer.mark, bool(answer.failure)), " ", (label, "bold"))
+    return line.append(f"  {scores}" if scores else "", "dim")
+
+
+def _answer_body(answer: Answer) -> list[RenderableType]:
+    lines = [_block("answer", answer.text)]
+    if answer.extracted is not None and answer.extracted != answer.text.strip():
+        lines.append(_block("taken", answer.extracted))
+    if answer.failure or answer.reason:
+        lines.append(_block("why", answer.failure or answer.reason or "", "red" if answer.failure else ""))
+    if answer.stamps_s:
+        lines.append(_block("times", _times(answer)))
+    elif answer.done_s is not None:
+        lines.append(_block("times", f"done after {numbers.seconds(answer.done_s)}"))
+    return [Padding(line, (0, 0, 0, 2)) for line in lines]
+
+
+def _times(answer: Answer) -> str:
+    """First and last text, and the gap before each chunk as a bar on a scale up to the longest gap."""
+    stamps = [t for t, piece in zip(answer.stamps_s, answer.pieces) if piece]
+    if not stamps:
+        return f"done after {numbers.seconds(answer.done_s)}, no text"
+    gaps = [b - a for a, b in pairwise(stamps)]
+    text = f"first after {numbers.seconds(stamps[0])}, last after {numbers.seconds(stamps[-1])}"
+    tokens = f", {answer.tokens} tokens" if answer.tokens is not None else ""
+    if not gaps or max(gaps) <= 0:
+        return f"{text}{tokens}"
+    bars = "".join(BLOCKS[min(7, int(8 * gap / max(gaps)))] for gap in gaps[:120])
+    return f"{text}{tokens}\n{bars}  gaps up to {numbers.seconds(max(gaps))}"
