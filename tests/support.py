@@ -1,6 +1,6 @@
 """Run folders written by hand from lists of exact times: the fixtures of everything that reads run folders.
 
-    run = write_run(tmp_path / "r", [cell("s", "sst2", [asked("a", "positive", "positive", e2e_s=1.5), …]), …])
+run = write_run(tmp_path / "r", [cell("s", "sst2", [asked("a", "positive", "positive", e2e_s=1.5), …]), …])
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def asked(
     times = [ns(t) for t in stamps]
     deltas = [b - a for a, b in zip([0, *times], times)]
     sample_fields = {k: more.pop(k) for k in ("choices", "category", "cluster", "fields") if k in more}
-    sample = Sample(id=id, fields=sample_fields.pop("fields", {"text": f"question {id}"}), target=target, **sample_fields)
+    sample = Sample(
+        id=id, fields=sample_fields.pop("fields", {"text": f"question {id}"}), target=target, **sample_fields
+    )
     done = ns(more.pop("done_s")) if "done_s" in more else (times[-1] if times else 0)
     due = more.pop("due_s", None)
     batch = more.pop("batch", None)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from poise.types import Better, Estimate, UsageError
 from poise.understand import statistics as st
-from poise.understand.gather import CellData
+from poise.understand.gather import CellData, state_of
 
 Floats = NDArray[np.float64]
 
@@ -106,8 +106,9 @@ class Items:
 def items(data: CellData) -> Items | str:
     """The cell's items, or the reason why it has no balanced score."""
     c, task, first = data.columns, data.cell.task, data.scores.first
-    if not len(c):
-        return data.cell.reason or "nothing was measured"
+    state, why = state_of(data)
+    if not len(c) or (state == "failed" and c.ok.any()):
+        return why or "nothing was measured"
     if first is None:
         return data.scores.unscored or "nothing was scored"
     ok = c.ok
@@ -152,7 +153,9 @@ class Marks:
     def estimate(self, name: str, unit: str = "") -> Estimate:
         """A mark as an estimate with its paired bootstrap interval."""
         value = float(getattr(self, name))
-        method = "not better than guessing" if name == "score" and self.quality == 0 else "paired bootstrap over items"
+        method = (
+            "0: not better than guessing" if name == "score" and self.quality == 0 else "paired bootstrap over items"
+        )
         drawn = self.replicates[name]
         drawn = drawn[np.isfinite(drawn)]
         if self.n < 2 or len(drawn) < 2:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from poise.types import Check
-from poise.understand.gather import CellData
+from poise.understand.gather import CellData, failures
 from poise.understand.resources import is_gpu
 
 FEW_ITEMS = 30
@@ -24,7 +24,7 @@ def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
         return []
     found = [
         _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _length(data),
-        _late(data), _resumed(data), _throttled(data), _host(data), _comparable(data, cells),
+        _retried(data), _late(data), _resumed(data), _throttled(data), _host(data), _comparable(data, cells),
     ]  # fmt: skip
     return [c for c in found if c is not None]
 
@@ -46,15 +46,6 @@ def _failed(data: CellData) -> Check | None:
     evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); they count as wrong"
     level = "error" if failed == len(data.columns) else "warn"
     return Check("failed_requests", level, evidence, "look at one with `poise show`, or run again with --retry-failed")  # type: ignore[arg-type]
-
-
-def failures(data: CellData) -> dict[str, int]:
-    """How many requests failed, by kind, the most frequent first."""
-    kinds: dict[str, int] = {}
-    for failure in data.columns.failure:
-        if failure is not None:
-            kinds[failure] = kinds.get(failure, 0) + 1
-    return dict(sorted(kinds.items(), key=lambda kv: (-kv[1], kv[0])))
 
 
 def _few(data: CellData) -> Check | None:
@@ -126,6 +117,14 @@ def _late(data: CellData) -> Check | None:
     return Check("client_bound", "warn", evidence, "lower the rate or raise max_in_flight: the client was the limit")
 
 
+def _retried(data: CellData) -> Check | None:
+    again = int((data.columns.reruns > 0).sum())
+    if not again:
+        return None
+    evidence = f"{again} of {len(data.columns)} requests were run again later; only the last sitting counts"
+    return Check("rerun", "info", evidence, "mention it where the numbers are quoted: failures were given another try")
+
+
 def _resumed(data: CellData) -> Check | None:
     segments = len(data.columns.windows) - len({w.repeat for w in data.columns.windows})
     if not data.open_loop or segments <= 0:
@@ -144,7 +143,9 @@ def _throttled(data: CellData) -> Check | None:
 
 
 def _host(data: CellData) -> Check | None:
-    """Cores that others kept busy on the host while this cell was measured."""
+    """Cores that others kept busy on the host while this cell was measured (a server may be one of them)."""
+    if data.cell.source_kind == "api":
+        return None
     foreign = []
     for repeat, readings in zip(data.repeats, data.resources):
         own = [w for w in data.columns.windows if w.repeat == repeat]

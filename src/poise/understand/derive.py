@@ -5,7 +5,8 @@ ttft = t1 - t0, tpot = (tn - t1)/(n - 1), e2e = tn - t0 (= done where nothing wa
 wait = t0 - due, response = tn - due, gaps = what lies between successive chunks that carried text.
 
 Only the phase `measure` counts. Latencies come from the first attempt, texts from the last, the balanced score's
-time runs from the first attempt's start to the last one's end.
+time runs from the first attempt's start to the last one's end. A request that was run again in a later segment
+(`--retry-failed`, a static batch that was cut) starts over: what earlier segments tried is only counted.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ class Columns:
     draw: Ints
     segment: Ints
     attempts: Ints
+    """All attempts, those of earlier segments included."""
+    reruns: Ints
+    """Attempts in earlier segments, which were replaced."""
     ttft_s: Floats
     ttfvt_s: Floats
     tpot_s: Floats
@@ -96,9 +100,9 @@ class Columns:
     chunks: Ints
     """Stamped chunks of the first attempt, with text or without."""
     gaps_s: Floats
-    """All gaps between the chunks of first attempts that were answered or timed out, row after row."""
-    gap_rows: Ints
-    """How many of `gaps_s` belong to each row."""
+    """All gaps between the chunks of first attempts that were answered or timed out, answer after answer."""
+    gap_counts: Ints
+    """How many of `gaps_s` each of these answers has, in the order of `gaps_s`."""
     cold_s: Floats
     windows: list[Window]
 
@@ -258,45 +262,33 @@ class _Chunks:
 def _chunks(attempts: _Attempts) -> _Chunks:
     counts = np.array(attempts.count, dtype=np.int64)
     kinds = np.frombuffer(attempts.kinds, dtype=np.uint8)
-    at = np.cumsum(np.frombuffer(attempts.deltas, dtype=np.int64)) if len(attempts.deltas) else np.zeros(0, np.int64)
+    at = np.cumsum(np.array(attempts.deltas, dtype=np.int64))
     ends = np.cumsum(counts)
-    base = np.zeros(len(counts), np.int64)
-    some = ends > 0
-    base[1:][some[:-1]] = at[ends[:-1][some[:-1]] - 1]
+    base = np.where(ends - counts > 0, at[np.maximum(ends - counts, 1) - 1], 0) if len(at) else np.zeros_like(ends)
     at -= np.repeat(base, counts)
-    owner = None if kinds.all() else np.repeat(np.arange(len(counts)), counts)
-    shown, visible_first, _ = _only(kinds == _VISIBLE, at, counts, owner)
-    del shown
-    text, first, last = _only(kinds != _EMPTY, at, counts, owner)
-    times, per_row = text
-    gaps = np.diff(times)
-    starts = np.cumsum(per_row)[:-1]
-    keep = np.ones(len(gaps), dtype=bool)
-    inside = starts[(starts > 0) & (starts < len(times))]
-    keep[inside - 1] = False
-    return _Chunks(first, visible_first, last, per_row, gaps[keep] * _NS, np.maximum(per_row - 1, 0))
+    _, _, first_visible, _ = _only(kinds == _VISIBLE, at, counts)
+    times, per_row, first, last = _only(kinds != _EMPTY, at, counts)
+    inside = np.ones(len(times), dtype=bool)
+    inside[(np.cumsum(per_row) - per_row)[per_row > 0]] = False
+    gaps = np.diff(times, prepend=0)[inside] * _NS
+    return _Chunks(first, first_visible, last, per_row, gaps, np.maximum(per_row - 1, 0))
 
 
-def _only(
-    mask: NDArray[np.bool_], at: Ints, counts: Ints, owner: Ints | None
-) -> tuple[tuple[Ints, Ints], Floats, Floats]:
-    """Chunks of `mask`: their times and their number per row; and each row's first and last of them in seconds."""
-    if owner is not None and not mask.all():
-        at = at[mask]
-        counts = np.bincount(owner[mask], minlength=len(counts))
-    elif not mask.all():
+def _only(mask: NDArray[np.bool_], at: Ints, counts: Ints) -> tuple[Ints, Ints, Floats, Floats]:
+    """Chunks of `mask`: their times, their number per row, and each row's first and last of them in seconds."""
+    if not mask.all():
         at, counts = at[mask], np.bincount(np.repeat(np.arange(len(counts)), counts)[mask], minlength=len(counts))
     ends = np.cumsum(counts)
     first, last = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
     some = counts > 0
     first[some] = at[(ends - counts)[some]] * _NS
     last[some] = at[ends[some] - 1] * _NS
-    return (at, counts), first, last
+    return at, counts, first, last
 
 
 def _join_attempts(a: _Attempts, repeat: int) -> Columns:
     chunks = _chunks(a)
-    first, last, attempts = _rows(a)
+    first, last, attempts, reruns = _rows(a)
     failed_first = [a.failure[i] for i in first]
     answered = np.array([f is None for f in failed_first], dtype=bool)
     timed_out = np.array([f == "timeout" for f in failed_first], dtype=bool)
@@ -319,7 +311,8 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
     tpot_first = latency(tpot)
     if np.isnan(tpot).all():
         tpot_first[:] = np.nan
-    has_due = (due != NO_TIME) & (sent != NO_TIME)
+    started = np.array([f not in ("dropped", "skipped") for f in a.failure], dtype=bool)
+    has_due = (due != NO_TIME) & (sent != NO_TIME) & started
     wait = np.where(has_due, (sent - np.where(has_due, due, 0)) * _NS, np.nan)
     e2e = latency(took)
     between = np.where(first == last, 0.0, (sent[last] - sent[first]) * _NS)
@@ -339,6 +332,7 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
         draw=np.array(a.draw, dtype=np.int64)[first],
         segment=np.array(a.segment, dtype=np.int64)[first],
         attempts=attempts,
+        reruns=reruns,
         ttft_s=latency(chunks.first) if not np.isnan(chunks.first).all() else np.full(len(first), np.nan),
         ttfvt_s=latency(chunks.first_visible) if not np.isnan(chunks.first).all() else np.full(len(first), np.nan),
         tpot_s=tpot_first,
@@ -354,24 +348,36 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
         chars=np.array(a.chars, dtype=np.int64)[last],
         chunks=np.array(a.count, dtype=np.int64)[first],
         gaps_s=gaps,
-        gap_rows=np.where(used, chunks.gap_counts, 0)[first],
+        gap_counts=chunks.gap_counts[used],
         cold_s=np.array(a.cold, dtype=float),
         windows=_windows(a, sent, done, took, repeat),
     )
 
 
-def _rows(a: _Attempts) -> tuple[Ints, Ints, Ints]:
-    """For each request its first and last attempt's index and the number of attempts, in order of first writing."""
+def _rows(a: _Attempts) -> tuple[Ints, Ints, Ints, Ints]:
+    """For each request, in order of first writing: its first and last attempt in the last segment that tried it,
+    the number of all attempts, and of those in earlier segments."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     number: dict[str, int] = {}
+    replaced: dict[str, int] = {}
     for i, request in enumerate(a.request):
-        if request not in first or a.attempt[i] < a.attempt[first[request]]:
+        if request not in first:
+            first[request] = last[request] = i
+            number[request], replaced[request] = 1, 0
+            continue
+        number[request] += 1
+        if a.segment[i] != a.segment[last[request]]:
+            replaced[request] = number[request] - 1
+            first[request] = last[request] = i
+        elif a.attempt[i] < a.attempt[first[request]]:
             first[request] = i
-        if request not in last or a.attempt[i] >= a.attempt[last[request]]:
+        elif a.attempt[i] >= a.attempt[last[request]]:
             last[request] = i
-        number[request] = number.get(request, 0) + 1
-    return tuple(np.array(list(d.values()), dtype=np.int64) for d in (first, last, number))  # type: ignore[return-value]
+    first_, last_, number_, replaced_ = (
+        np.array(list(d.values()), dtype=np.int64) for d in (first, last, number, replaced)
+    )
+    return first_, last_, number_, replaced_
 
 
 def _windows(a: _Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from poise.plan.spec import Analysis, Cell
 from poise.store.run import CellFolder, Run, Segment
-from poise.types import ResourceSample, Sample
+from poise.types import ResourceSample, Sample, State
 from poise.understand.derive import Columns, columns, pooled
 from poise.understand.score import Scores, pooled_scores, score_cell
 
@@ -104,6 +104,33 @@ def gather(runs: Sequence[Run]) -> list[CellData]:
             )
         )
     return found
+
+
+def failures(data: CellData) -> dict[str, int]:
+    """How many requests failed, by kind, the most frequent first."""
+    kinds: dict[str, int] = {}
+    for failure in data.columns.failure:
+        if failure is not None:
+            kinds[failure] = kinds.get(failure, 0) + 1
+    return dict(sorted(kinds.items(), key=lambda kv: (-kv[1], kv[0])))
+
+
+def state_of(data: CellData) -> tuple[State, str | None]:
+    """Whether the cell was measured, and if not (wholly) why."""
+    cell, c = data.cell, data.columns
+    if cell.state != "planned":
+        return "not_measurable", cell.reason
+    crash = next((s.error for repeat in data.segments for s in reversed(repeat) if s.error), None)
+    planned = cell.planned * data.folders
+    if len(c) < planned:
+        done = f"{len(c)} of {planned} requests done"
+        if crash:
+            return "failed", f"{crash} ({done})"
+        return "partial", done
+    if len(c) and not c.ok.any():
+        kind = next(iter(failures(data)))
+        return "failed", f"every request failed, most often: {kind}"
+    return "ok", None
 
 
 def _place(cell: Cell) -> tuple[str, str, str, str]:

@@ -86,9 +86,12 @@ def _mean(
     return mean_of(per_repeat, unit, better, NO_MONITOR, "repeat")
 
 
-def _counted(samples: list[ResourceSample], window: Window, pick: Pick) -> float | None:
-    """Growth of a cumulative counter over a window; None where the readings do not reach over most of it."""
-    known = [(s.t_ns, v) for s in samples if (v := pick(s)) is not None]
+def _counted(samples: list[ResourceSample], window: Window, pick: Pick, since_ns: int = 0) -> float | None:
+    """Growth of a cumulative counter over a window; None where the readings do not reach over most of it.
+
+    `since_ns`: when this segment's process started; what an earlier one counted is another counter.
+    """
+    known = [(s.t_ns, v) for s in samples if s.t_ns >= since_ns and (v := pick(s)) is not None]
     before = [i for i, (t, _) in enumerate(known) if t <= window.start_ns]
     after = [i for i, (t, _) in enumerate(known) if t >= window.end_ns]
     known = known[max(before[-1] if before else 0, 0) : (after[0] if after else len(known)) + 1]
@@ -107,7 +110,8 @@ def _cpu(data: CellData, readings: Sequence[list[ResourceSample]], windows: Sequ
     """CPU seconds of the engine's process tree per second of wall time, in cores."""
     per_repeat = []
     for samples, own, segments in zip(readings, windows, data.segments):
-        used = [_counted(samples, w, lambda s: s.cpu_s) for w in own]
+        starts = {s.segment: s.t_ns for s in reversed(segments)}
+        used = [_counted(samples, w, lambda s: s.cpu_s, starts.get(w.segment, 0)) for w in own]
         if own and all(u is not None for u in used):
             per_repeat.append(sum(u for u in used if u is not None) / max(sum(w.wall_s for w in own), 1e-12))
             continue

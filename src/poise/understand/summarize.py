@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from poise.store.run import Run, open_run, write_atomic
-from poise.types import FORMAT, CellSummary, Estimate, State, Summary, UsageError
+from poise.store.run import CellFolder, Run, open_run, write_atomic
+from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
-from poise.understand.checks import checks, failures
+from poise.understand.checks import checks
 from poise.understand.estimates import absent
-from poise.understand.gather import CellData, gather
+from poise.understand.gather import CellData, failures, gather, state_of
+from poise.understand.derive import columns
 from poise.understand.resources import resources
+from poise.understand.score import score_cell
 from poise.understand.systems import key_of, model_summary, systems, task_marks
 from poise.understand.verdict import verdict
 
@@ -37,16 +39,26 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     ranked = systems(cells)
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
+    complete = all(state_of(c)[0] != "partial" for c in cells)
     summary = Summary(
         format=FORMAT,
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
         cells=[_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c))) for c in cells],
         models=[model_summary(s) for s in ranked],
-        verdict=verdict(ranked),
+        verdict=verdict(ranked, complete),
     )
     if len(opened) == 1:
         _keep(opened[0], summary)
     return summary
+
+
+def glance(folder: CellFolder) -> tuple[float | None, float | None]:
+    """Mean mark and mean seconds per request of one cell folder so far; None where there is none."""
+    found = columns(folder)
+    first = score_cell(folder, found, folder.targets()).first
+    marks = np.zeros(0) if first is None else first.q[~np.isnan(first.q)]
+    times = found.e2e_s[np.isfinite(found.e2e_s)]
+    return (float(marks.mean()) if len(marks) else None, float(times.mean()) if len(times) else None)
 
 
 def to_json(summary: Summary) -> bytes:
@@ -76,7 +88,7 @@ def _keep(run: Run, summary: Summary) -> None:
 
 def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason: str | None) -> CellSummary:
     c = data.columns
-    state, why = _state(data)
+    state, why = state_of(data)
     failed = failures(data)
     numbers = quality.quality(data) | _balanced(marks, reason or why) | estimates.times(data)
     numbers |= estimates.throughput(data) | resources(data) | _cost(data)
@@ -119,24 +131,6 @@ def _balanced(marks: Marks | None, reason: str | None) -> dict[str, Estimate]:
     return {n: named[n] for n in ("balanced", "quality_mark", "speed_mark")} | {
         "half_and_half": both.estimate("score", "0–100")
     }
-
-
-def _state(data: CellData) -> tuple[State, str | None]:
-    """Whether the cell was measured, and if not (wholly) why."""
-    cell, c = data.cell, data.columns
-    if cell.state != "planned":
-        return "not_measurable", cell.reason
-    crash = next((s.error for repeat in data.segments for s in reversed(repeat) if s.error), None)
-    planned = cell.planned * data.folders
-    if len(c) < planned:
-        done = f"{len(c)} of {planned} requests done"
-        if crash:
-            return "failed", f"{crash} ({done})"
-        return "partial", done
-    if len(c) and not c.ok.any():
-        kind = next(iter(failures(data)))
-        return "failed", f"every request failed, most often: {kind}"
-    return "ok", None
 
 
 def signature(data: CellData) -> str:

@@ -22,8 +22,8 @@ from poise.understand.systems import System
 Floats = NDArray[np.float64]
 
 
-def verdict(systems: Sequence[System]) -> Verdict:
-    """The verdict over all systems of the first load."""
+def verdict(systems: Sequence[System], complete: bool = True) -> Verdict:
+    """The verdict over all systems of the first load; `complete`: whether every planned request has a record."""
     if not systems:
         return Verdict("nothing was measured")
     load = systems[0].load
@@ -35,10 +35,11 @@ def verdict(systems: Sequence[System]) -> Verdict:
         return Verdict(f"no balanced score: {reason}", {"load": load, "excluded": excluded})
     label = _labels(here)
     ranked = sorted(scored, key=lambda s: -_marks(s).score)
-    facts = _facts(load, ranked, excluded)
+    facts = {"complete": complete, **_facts(load, ranked, excluded)}
     several_loads = len({s.load for s in systems}) > 1
-    parts = [_first(ranked, facts, label), *_others(ranked, facts, label)]
-    text = "; ".join(p for p in parts if p)
+    text = "; ".join([_first(ranked, facts, label), *_others(ranked, facts, label)])
+    if not complete:
+        text = f"so far (not all requests are done): {text}"
     if several_loads:
         text = f"under {load}: {text}"
     if excluded:
@@ -148,9 +149,9 @@ def _labels(systems: Sequence[System]) -> dict[int, str]:
 
 def _first(ranked: Sequence[System], facts: dict[str, Any], label: dict[int, str]) -> str:
     best = ranked[0]
-    score = f"B {_with_interval(facts['best']['balanced'], '.1f')}"
+    score = f"B {_number(facts['best']['balanced'], least=1)}"
     if len(ranked) == 1:
-        return f"{label[id(best)]}: {score}, the only system measured"
+        return f"{label[id(best)]}: {score}, the only system compared"
     if _marks(best).score == 0:
         return "no system is better than guessing: every balanced score is 0"
     level = [
@@ -160,57 +161,58 @@ def _first(ranked: Sequence[System], facts: dict[str, Any], label: dict[int, str
     ]
     if not level:
         return f"{label[id(best)]} is best balanced, {score}"
-    difference = facts["against_best"][0]["balanced_lost"]
+    difference = _number(facts["against_best"][0]["balanced_lost"], least=1)
     return (
-        f"{label[id(best)]} has the highest balanced score, {score}, but the data do not tell it apart from "
-        f"{_listed(level)} (difference to the next {_with_interval(difference, '.1f')})"
+        f"{label[id(best)]} has the highest balanced score, {score}, but these data do not tell it apart from "
+        f"{_listed(level)} (difference to the next: {difference})"
     )
 
 
 def _others(ranked: Sequence[System], facts: dict[str, Any], label: dict[int, str]) -> list[str]:
+    """The frontier, what the fastest and the finest trade, and who leads at other reference times."""
     if len(ranked) == 1:
         return []
     best = ranked[0]
     by_name = {(s.model, s.deployment): s for s in ranked}
-    front = [by_name[(f["model"], f["deployment"])] for f in facts["frontier"]]
-    parts = [f"on the frontier: {_listed([label[id(s)] for s in front])}" if len(front) > 1 else ""]
-    if len(front) == 1:
+
+    def named(fact: dict[str, Any]) -> System:
+        return by_name[(fact["model"], fact["deployment"])]
+
+    front = [named(f) for f in facts["frontier"]]
+    fastest, finest = named(facts["fastest"]), named(facts["highest_quality"])
+    against = {id(named(a)): a for a in facts["against_best"]}
+    if len(front) > 1:
+        parts = [f"on the frontier, fastest first: {_listed([label[id(s)] for s in front])}"]
+    else:
         parts = [f"{label[id(front[0])]} is at least as good and as fast as every other"]
-    fastest = by_name[(facts["fastest"]["model"], facts["fastest"]["deployment"])]
-    finest = by_name[(facts["highest_quality"]["model"], facts["highest_quality"]["deployment"])]
-    against = {(a["model"], a["deployment"]): a for a in facts["against_best"]}
     if fastest is not best:
-        a = against[(fastest.model, fastest.deployment)]
-        parts.append(f"the fastest, {label[id(fastest)]}, {_trade(a, label[id(best)])}")
+        parts.append(f"the fastest, {label[id(fastest)]}, {_trade(against[id(fastest)])}")
     elif len(front) > 1:
         parts.append("it is also the fastest")
     if finest is not best and finest is not fastest:
-        a = against[(finest.model, finest.deployment)]
-        parts.append(f"the one of highest quality, {label[id(finest)]}, {_trade(a, label[id(best)])}")
+        parts.append(f"the one of highest quality, {label[id(finest)]}, {_trade(against[id(finest)])}")
     for change in facts["order_changes"]:
-        other = label[id(by_name[(change["model"], change["deployment"])])]
-        side = "shorter" if change["tau_factor"] < 1 else "longer"
-        parts.append(f"with reference times {change['tau_factor']:.2g}× as long or {side}, {other} would lead it")
+        side = "less" if change["tau_factor"] < 1 else "more"
+        factor = f"{change['tau_factor']:.2g}× the reference time or {side}"
+        parts.append(f"{label[id(named(change))]} would lead it at {factor}")
     return parts
 
 
-def _trade(against: dict[str, Any], best: str) -> str:
-    """What choosing another system than the best costs and brings."""
+def _trade(against: dict[str, Any]) -> str:
+    """What choosing this system instead of the best costs and brings."""
     lost, speed = against["quality_points_lost"], against["times_as_fast"]
-    if lost["lo"] is None or lost["hi"] is None:
-        quality = f"differs by {_with_interval(_negated(lost), '+.1f')} points of quality from {best}"
-    elif lost["lo"] > 0:
-        quality = f"gives up {_with_interval(lost, '.0f' if lost['value'] >= 10 else '.1f')} points of quality"
-    elif lost["hi"] < 0:
-        more = _negated(lost)
-        quality = f"gains {_with_interval(more, '.0f' if more['value'] >= 10 else '.1f')} points of quality"
+    if lost["lo"] is None or lost["lo"] <= 0 <= lost["hi"]:
+        quality = f"shows no difference in quality, {_number(_negated(lost), ' points')}"
+        joint = "at"
+    elif lost["value"] > 0:
+        quality, joint = f"gives up {_number(lost, ' points of quality')}", "for"
     else:
-        quality = f"shows no difference in quality ({_with_interval(_negated(lost), '+.1f')} points)"
+        quality, joint = f"gains {_number(_negated(lost), ' points of quality')}", "at"
     if speed["value"] is None:
         return quality
     if speed["lo"] is not None and speed["lo"] <= 1 <= speed["hi"]:
-        return f"{quality} and none in speed ({_with_interval(speed, '.2f')}×)"
-    return f"{quality} {'for' if lost['value'] > 0 else 'at'} {_with_interval(speed, '.2g', '×')} the speed"
+        return f"{quality}, and none in speed, {_number(speed, '×')}"
+    return f"{quality} {joint} {_number(speed, '×', least=1)} the speed"
 
 
 def _negated(x: dict[str, float | None]) -> dict[str, Any]:
@@ -218,9 +220,14 @@ def _negated(x: dict[str, float | None]) -> dict[str, Any]:
     return {"value": flip["value"], "lo": flip["hi"], "hi": flip["lo"]}
 
 
-def _with_interval(x: dict[str, Any], form: str, after: str = "") -> str:
-    value = f"{x['value']:{form}}{after}"
-    return value if x["lo"] is None else f"{value} [{x['lo']:{form}}, {x['hi']:{form}}]"
+def _number(x: dict[str, Any], after: str = "", least: int = 0) -> str:
+    """`31 points [28, 34]`: as many decimals as the interval's half width has to its first digit, 3 at most."""
+    if x["lo"] is None or x["hi"] is None:
+        return f"{x['value']:.{max(least, 1)}f}{after}"
+    half = (x["hi"] - x["lo"]) / 2
+    digits = 3 if half <= 0 else min(3, max(least, -math.floor(math.log10(half))))
+    value, lo, hi = (f"{v + 0.0:.{digits}f}" for v in (x["value"], x["lo"], x["hi"]))
+    return f"{value}{after}" if value == lo == hi else f"{value}{after} [{lo}, {hi}]"
 
 
 def _listed(names: Sequence[str]) -> str:
