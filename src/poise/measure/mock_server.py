@@ -1,8 +1,8 @@
 """A server of known truth: an OpenAI-compatible mock with set times, faults and answers, and a log of what it did when.
 
 `python -m poise.measure.mock_server --ttft 0.1 --gap 0.01 --tokens 128 --truth truth.jsonl`. All draws depend only
-on the seed and the prompt. Every event is one HTTP chunk and (unless `gap_s` is 0) one write of its own. The truth
-log has one line a request, written when the request ends: times are `perf_counter_ns`, comparable on this host.
+on the seed and the prompt. Every event is one HTTP chunk and (unless all times are 0) a write of its own. The truth
+log has one line a request, added when the request ends: times are `perf_counter_ns`, comparable on this host.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import heapq
-import random
 import signal
+import socket
+import struct
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,56 +23,10 @@ from typing import Any, BinaryIO, cast
 
 import httptools
 import msgspec
-from msgspec import Struct
 
+from poise.measure.mock_answers import MockConfig, Plan, Script, prompt_of, prompt_sha
 from poise.measure.wire import run as run_loop
 from poise.types import UsageError
-
-FAULTS = ("429", "500", "reset", "wrong-json", "endless", "early-close")
-
-
-class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the mock behaves. Times in seconds, shares in [0, 1]."""
-
-    ttft_s: float = 0.0
-    gap_s: float = 0.0
-    jitter: float = 0.0
-    """Each gap and TTFT is multiplied by 1 ± this much (uniform)."""
-    stall_share: float = 0.0
-    stall_s: float = 0.4
-    """A share of the streams pauses this much longer once, at a random event."""
-    error_share: float = 0.0
-    faults: tuple[str, ...] = ("500",)
-    """Kinds of failure to draw from: 429, 500, reset, wrong-json, endless, early-close."""
-    tokens: int = 16
-    """Output tokens, cut by the request's max_tokens; ignored where an answer is known."""
-    tokens_per_chunk: int = 1
-    reasoning_tokens: int = 0
-    capacity: int | None = None
-    """Answers at one time; further requests wait in order. None: no limit."""
-    usage: str = "option"
-    """option (as asked by stream_options), always or none."""
-    done: bool = True
-    """Whether the stream ends with [DONE]."""
-    text: str | None = None
-    """The answer to everything; None: `tokens` numbered words."""
-    answers: str | None = None
-    """JSONL file of {"prompt", "answer"}: a prompt's answer if the prompt's end matches."""
-    accuracy: float = 1.0
-    """Share of the known answers given rightly; the others are answered with `wrong`."""
-    wrong: str = "I do not know."
-    seed: int = 0
-    truth: str | None = None
-    """File of the truth log."""
-    keep_alive: bool = True
-
-
-class _Plan(Struct):
-    """What one request will be told: payloads of the events, and when after its start each is due."""
-
-    chunks: list[bytes]
-    due_ns: list[int]
-    fault: str | None
 
 
 class _Timers:
@@ -111,11 +65,8 @@ class MockServer:
     """State shared by all connections: configuration, known answers, the queue, the truth log."""
 
     def __init__(self, config: MockConfig) -> None:
-        unknown = set(config.faults) - set(FAULTS)
-        if unknown:
-            raise UsageError(f"unknown fault {unknown.pop()!r}; there are: {', '.join(FAULTS)}")
         self.config = config
-        self.answers = _read_answers(config.answers)
+        self.script = Script(config)
         self.timers = _Timers()
         self.active = 0
         self.waiting: deque[_Reply] = deque()
@@ -123,7 +74,6 @@ class MockServer:
         self.connections: set[_Connection] = set()
         self.log: BinaryIO | None = Path(config.truth).open("ab") if config.truth else None  # noqa: SIM115
         self.encode = msgspec.json.Encoder().encode
-        self._words: dict[tuple[int, int, bool, bool], list[bytes]] = {}
 
     def start(self, reply: _Reply) -> None:
         if self.config.capacity is not None and self.active >= self.config.capacity:
@@ -136,87 +86,14 @@ class MockServer:
         self.active -= 1
         if self.log is not None:
             self.log.write(self.encode(reply.truth()) + b"\n")
-            self.log.flush()
+            if self.active == 0:
+                self.log.flush()
         while self.waiting:
             following = self.waiting.popleft()
             if not following.connection.lost:
                 self.active += 1
                 following.begin()
                 break
-
-    def plan(self, body: dict[str, Any], chat: bool) -> _Plan:
-        """All of a request's answer, decided by the seed and the prompt."""
-        config = self.config
-        prompt = prompt_of(body)
-        draw = random.Random(f"{config.seed}/{prompt}")
-        fault = draw.choice(config.faults) if draw.random() < config.error_share else None
-        words, reasoning = self._answer(prompt, body, draw)
-        stream = bool(body.get("stream"))
-        counts = {
-            "prompt_tokens": len(prompt.split()),
-            "completion_tokens": len(words) + len(reasoning),
-            "total_tokens": len(prompt.split()) + len(words) + len(reasoning),
-        }
-        asked = bool((body.get("stream_options") or {}).get("include_usage"))
-        usage = counts if config.usage == "always" or (config.usage == "option" and (asked or not stream)) else None
-        limit = body.get("max_tokens") or body.get("max_completion_tokens")
-        finish = "length" if limit and limit <= len(words) + len(reasoning) else "stop"
-        if stream:
-            chunks = self._stream(words, reasoning, chat, usage, finish)
-            texts = -(-len(words) // config.tokens_per_chunk) + -(-len(reasoning) // config.tokens_per_chunk)
-        else:
-            chunks = [_document("".join(words), "".join(reasoning), chat, usage, finish)]
-            texts = len(words) + len(reasoning)
-        return _Plan(chunks, self._times(len(chunks), texts, stream, draw), fault)
-
-    def _answer(self, prompt: str, body: dict[str, Any], draw: random.Random) -> tuple[list[str], list[str]]:
-        config = self.config
-        reasoning = [f"r{i} " for i in range(config.reasoning_tokens)]
-        known = self.answers.get(prompt[-200:].strip())
-        if known is not None:
-            text = known if draw.random() < config.accuracy else config.wrong
-        elif config.text is not None:
-            text = config.text
-        else:
-            limit = body.get("max_tokens") or body.get("max_completion_tokens") or config.tokens
-            return [f"w{i} " for i in range(min(config.tokens, limit))], reasoning
-        words = [w for w in _split_words(text) if w]
-        return words, reasoning
-
-    def _stream(
-        self, words: list[str], reasoning: list[str], chat: bool, usage: dict[str, int] | None, finish: str
-    ) -> list[bytes]:
-        key = (len(words), len(reasoning), chat, finish == "stop")
-        plain = self.config.text is None and not self.answers
-        if plain and key in self._words:
-            chunks = list(self._words[key])
-        else:
-            chunks = _text_events(words, reasoning, chat, finish, self.config.tokens_per_chunk)
-            if plain:
-                self._words[key] = list(chunks)
-        if usage is not None:
-            chunks.append(_event({"object": "x", "choices": [], "usage": usage}))
-        if self.config.done:
-            chunks.append(b"data: [DONE]\n\n")
-        return chunks
-
-    def _times(self, chunks: int, texts: int, stream: bool, draw: random.Random) -> list[int]:
-        """Due times after the answer's start: text chunk k comes k gaps after the first, the tail with the last."""
-        config = self.config
-
-        def jittered(seconds: float) -> float:
-            return seconds * (1 + draw.uniform(-config.jitter, config.jitter)) if config.jitter else seconds
-
-        stalled = draw.randrange(1, max(texts, 2)) if draw.random() < config.stall_share else -1
-        due, out = jittered(config.ttft_s), []
-        for k in range(texts):
-            if k:
-                due += jittered(config.gap_s) + (config.stall_s if k == stalled else 0.0)
-            out.append(int(due * 1e9))
-        out = out or [int(due * 1e9)]
-        if not stream:
-            return [out[-1]]
-        return out[:chunks] + [out[-1]] * (chunks - len(out))
 
 
 class _Reply:
@@ -228,13 +105,13 @@ class _Reply:
         self.started_ns = 0
         self.sent_ns: list[int] = []
         self.stream = bool(body.get("stream"))
-        self.plan: _Plan | None = None
+        self.plan: Plan | None = None
         self.outcome = "ok"
 
     def begin(self) -> None:
         self.started_ns = self.arrived_ns if self.server.config.capacity is None else now()
-        self.plan = plan = self.server.plan(self.body, self.chat)
-        if plan.fault in ("429", "500"):
+        self.plan = plan = self.server.script.plan(self.body, self.chat)
+        if plan.fault and plan.fault.isdigit():
             return self._refuse(plan.fault)
         if plan.due_ns[-1] == 0:
             return self._at_once(plan)
@@ -264,7 +141,7 @@ class _Reply:
         self.connection.write(_chunked(plan.chunks[k]) + (b"0\r\n\r\n" if last else b""))
         return self._finished() if last else self._wait()
 
-    def _at_once(self, plan: _Plan) -> None:
+    def _at_once(self, plan: Plan) -> None:
         """Everything in one write: the server as fast as it can be."""
         if plan.fault:
             return self._strike(plan, 0)
@@ -276,7 +153,7 @@ class _Reply:
             self.connection.write(_head(200, b"application/json", len(plan.chunks[0]), True) + plan.chunks[0])
         return self._finished()
 
-    def _strike(self, plan: _Plan, k: int) -> None:
+    def _strike(self, plan: Plan, k: int) -> None:
         """Fail as planned: reset, wrong JSON, end without an end, or never end at all."""
         self.outcome = plan.fault or "ok"
         connection = self.connection
@@ -302,7 +179,7 @@ class _Reply:
     def _refuse(self, fault: str) -> None:
         self.outcome = fault
         code = int(fault)
-        words = {429: "rate limit reached", 500: "internal error"}[code]
+        words = {429: "rate limit reached", 500: "internal error", 503: "overloaded"}[code]
         body = self.server.encode({"error": {"message": words, "type": "mock", "code": code}})
         self.connection.write(_head(code, b"application/json", len(body), True) + body)
         self._finished()
@@ -393,63 +270,9 @@ class _Connection(asyncio.Protocol):
         """Close with a TCP reset: unread data or not, the client sees the connection break."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
-            import socket
-            import struct
-
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
-
-
-def prompt_of(body: dict[str, Any]) -> str:
-    """The text asked: the prompt, or the last message's content."""
-    messages = body.get("messages")
-    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
-        return str(messages[-1].get("content", ""))
-    return str(body.get("prompt", ""))
-
-
-def prompt_sha(prompt: str) -> str:
-    """Key of a request in the truth log: the first 16 hex digits of the SHA-256 of `prompt_of`."""
-    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _read_answers(path: str | None) -> dict[str, str]:
-    if path is None:
-        return {}
-    try:
-        lines = Path(path).read_bytes().splitlines()
-        rows = [msgspec.json.decode(line) for line in lines if line.strip()]
-        return {str(r["prompt"])[-200:].strip(): str(r["answer"]) for r in rows}
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as e:
-        raise UsageError(f'answers file {path}: expected one {{"prompt", "answer"}} a line ({e})') from None
-
-
-def _split_words(text: str) -> list[str]:
-    words = text.split(" ")
-    return [w + " " for w in words[:-1]] + words[-1:]
-
-
-def _text_events(words: list[str], reasoning: list[str], chat: bool, finish: str, per_chunk: int) -> list[bytes]:
-    parts = [("reasoning_content", "".join(reasoning[i : i + per_chunk])) for i in range(0, len(reasoning), per_chunk)]
-    parts += [("content", "".join(words[i : i + per_chunk])) for i in range(0, len(words), per_chunk)]
-    events = []
-    for name, text in parts:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": None}
-        choice.update({"delta": {name: text}} if chat else {"text": text})
-        events.append(_event({"id": "mock", "object": "chunk", "choices": [choice]}))
-    tail: dict[str, Any] = {"index": 0, "finish_reason": finish, **({"delta": {}} if chat else {"text": ""})}
-    return [*events, _event({"id": "mock", "object": "chunk", "choices": [tail]})]
-
-
-def _event(document: dict[str, Any]) -> bytes:
-    return b"data: " + msgspec.json.encode(document) + b"\n\n"
-
-
-def _document(text: str, reasoning: str, chat: bool, usage: dict[str, int] | None, finish: str) -> bytes:
-    message = {"role": "assistant", "content": text, **({"reasoning_content": reasoning} if reasoning else {})}
-    choice = {"index": 0, "finish_reason": finish, **({"message": message} if chat else {"text": text})}
-    return msgspec.json.encode({"id": "mock", "choices": [choice], **({"usage": usage} if usage else {})})
 
 
 def _chunked(data: bytes) -> bytes:
@@ -458,7 +281,7 @@ def _chunked(data: bytes) -> bytes:
 
 def _head(code: int, kind: bytes, length: int | None, keep_alive: bool) -> bytes:
     size = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
-    extra = (b"retry-after: 1\r\n" if code == 429 else b"") + (b"" if keep_alive else b"connection: close\r\n")
+    extra = (b"retry-after: 1\r\n" if code in (429, 503) else b"") + (b"" if keep_alive else b"connection: close\r\n")
     return b"HTTP/1.1 %d mock\r\ncontent-type: %s\r\n%s\r\n%s\r\n" % (code, kind, size, extra)
 
 

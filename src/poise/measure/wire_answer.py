@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from poise.measure.redact import redact
 from poise.measure.sse import event_data, split_events
 from poise.measure.wire import Exchange
 from poise.types import Answer, Failure
 
 MESSAGE_CHARS = 500
-_SECRET = re.compile(r"\b(?:sk|hf|gsk|xai|key|api)[-_][A-Za-z0-9_\-*.]{8,}|(?<=[Bb]earer )\S+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -248,6 +248,6 @@ def _error_text(error: Any) -> str:
 def clean(text: str, secret: str | None) -> str:
     """One line of at most 500 characters without control characters and without anything that looks like a key."""
     if secret:
-        text = text.replace(secret, "***")
-    text = _SECRET.sub("***", _CONTROL.sub(" ", text)).strip()
+        text = text.replace(secret, "[redacted]")
+    text = redact(_CONTROL.sub(" ", text)).strip()
     return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 1] + "…"

@@ -9,7 +9,8 @@ import pytest
 
 from poise.measure import wire
 from poise.measure.backends.openai import OpenAI
-from poise.measure.mock_server import MockConfig, prompt_sha, running
+from poise.measure.mock_answers import MockConfig, prompt_sha
+from poise.measure.mock_server import running
 from poise.plan.spec import Deployment, Model
 from poise.types import Message, Request, UsageError
 

@@ -55,14 +55,19 @@ class OpenAI:
     capabilities: frozenset[str] = frozenset({"stream", "chat", "concurrent", "score", "logprobs", "exact_length"})
     Options: ClassVar[type] = OpenAIOptions
 
+    @staticmethod
+    def capabilities_of(deployment: Deployment) -> frozenset[str]:
+        """What this deployment's server can do, as far as its preset and options say; nothing is asked of it."""
+        named = preset_for(deployment.preset)
+        target = parse_target(deployment.base_url, named) if deployment.base_url else None
+        preset = preset_for(deployment.preset, target.host) if target else named
+        return _capabilities(preset, _options(deployment))
+
     def open(self, model: Model, deployment: Deployment) -> Opened:
         """Resolve address, key and quirks, and see whether anything listens; UsageError in one sentence otherwise."""
         if not deployment.base_url:
             raise UsageError(f"deployment {deployment.name!r} needs a base_url, e.g. http://127.0.0.1:8000/v1")
-        try:
-            self.options = options = msgspec.convert(deployment.options, OpenAIOptions)
-        except msgspec.ValidationError as e:
-            raise UsageError(f"options of deployment {deployment.name!r}: {e}") from None
+        self.options = options = _options(deployment)
         named = preset_for(deployment.preset)
         self.target = parse_target(deployment.base_url, named)
         self.preset = preset_for(deployment.preset, self.target.host)
@@ -71,7 +76,7 @@ class OpenAI:
         if not isinstance(served, str):
             raise UsageError(f"model {model.name!r}: the api source must be one served name")
         self.model = served
-        self.capabilities = capabilities(self.preset, options)
+        self.capabilities = _capabilities(self.preset, options)
         check_reachable(self.target, options.connect_s)
         self.pool = Pool(self.target, options.max_response_bytes, options.connect_s, options.max_idle_s)
         self.heads = {path: self._head(path) for path in (self.preset.chat, self.preset.completions) if path}
@@ -218,8 +223,14 @@ class OpenAI:
         return ("\r\n".join(lines) + "\r\n").encode()
 
 
-def capabilities(preset: Preset, options: OpenAIOptions) -> frozenset[str]:
-    """What a server of this preset can do with these options."""
+def _options(deployment: Deployment) -> OpenAIOptions:
+    try:
+        return msgspec.convert(deployment.options, OpenAIOptions)
+    except msgspec.ValidationError as e:
+        raise UsageError(f"options of deployment {deployment.name!r}: {e}") from None
+
+
+def _capabilities(preset: Preset, options: OpenAIOptions) -> frozenset[str]:
     found = {"chat", "concurrent"}
     if options.stream:
         found.add("stream")

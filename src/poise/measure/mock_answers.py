@@ -1,0 +1,212 @@
+"""What the mock server says to whom, and when after the start of its answer: pure, decided by seed and prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from poise.registry import did_you_mean
+from poise.types import UsageError
+
+FAULTS = ("429", "500", "503", "reset", "wrong-json", "endless", "early-close")
+
+
+class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the mock behaves. Times in seconds, shares in [0, 1]."""
+
+    ttft_s: float = 0.0
+    gap_s: float = 0.0
+    jitter: float = 0.0
+    """Each gap and TTFT is multiplied by 1 ± this much (uniform)."""
+    stall_share: float = 0.0
+    stall_s: float = 0.4
+    """A share of the streams pauses this much longer once, at a random event."""
+    error_share: float = 0.0
+    faults: tuple[str, ...] = ("500",)
+    """Kinds of failure to draw from: 429, 500, 503, reset, wrong-json, endless, early-close."""
+    tokens: int = 16
+    """Output tokens (words), cut by the request's max_tokens; where an answer is known, that answer's words instead."""
+    tokens_per_chunk: int = 1
+    reasoning_tokens: int = 0
+    capacity: int | None = None
+    """Answers at one time; further requests wait in order. None: no limit."""
+    usage: Literal["option", "always", "none"] = "option"
+    """Token counts in a stream: as asked by stream_options, always, never."""
+    done: bool = True
+    """Whether the stream ends with [DONE]."""
+    text: str | None = None
+    """The answer to everything; None: `tokens` numbered words."""
+    answers: str | None = None
+    """JSONL file of {"prompt", "answer"}; a prompt is recognised by its last 200 characters."""
+    accuracy: float = 1.0
+    """Share of the known answers that are given; the others get `wrong`."""
+    wrong: str = "I do not know."
+    seed: int = 0
+    truth: str | None = None
+    """File of the truth log."""
+    keep_alive: bool = True
+
+
+class Plan(Struct, frozen=True):
+    """All of one answer: the events' payloads (one document if not streamed), when each is due, and what goes wrong."""
+
+    chunks: list[bytes]
+    due_ns: list[int]
+    fault: str | None
+
+
+class Script:
+    """Answers for a configuration; UsageError for unknown faults or an unreadable answers file."""
+
+    def __init__(self, config: MockConfig) -> None:
+        for fault in config.faults:
+            if fault not in FAULTS:
+                raise UsageError(f"unknown fault {fault!r}{did_you_mean(fault, FAULTS)}")
+        self.config = config
+        self.answers = _read_answers(config.answers)
+        self.drawn = any((config.jitter, config.stall_share, config.error_share, config.accuracy < 1))
+        self.memory: dict[tuple[Any, ...], tuple[list[bytes], int]] = {}
+
+    def plan(self, body: dict[str, Any], chat: bool) -> Plan:
+        prompt = prompt_of(body)
+        draw = random.Random(f"{self.config.seed}/{prompt}") if self.drawn else _NO_DRAW
+        fault = draw.choice(self.config.faults) if draw.random() < self.config.error_share else None
+        words, finish = self._words(prompt, body, draw)
+        chunks, texts = self._chunks(words, finish, prompt, body, chat)
+        return Plan(chunks, self._times(len(chunks), texts, draw), fault)
+
+    def _words(self, prompt: str, body: dict[str, Any], draw: random.Random) -> tuple[list[str], str]:
+        config = self.config
+        limit = body.get("max_tokens") or body.get("max_completion_tokens") or 1 << 30
+        text = self.answers.get(_tail(prompt), config.text)
+        if text is None:
+            words = [f"w{i} " for i in range(min(config.tokens, limit))]
+        else:
+            if prompt and _tail(prompt) in self.answers and draw.random() >= config.accuracy:
+                text = config.wrong
+            cut = text.split(" ")
+            words = [w + " " for w in cut[:-1]] + cut[-1:]
+        return words[:limit], "length" if len(words) >= limit else "stop"
+
+    def _chunks(
+        self, words: list[str], finish: str, prompt: str, body: dict[str, Any], chat: bool
+    ) -> tuple[list[bytes], int]:
+        """(payloads, how many of them carry timed text); a stream's tail of usage and [DONE] comes with the last."""
+        config = self.config
+        stream = bool(body.get("stream"))
+        asked = bool((body.get("stream_options") or {}).get("include_usage")) or not stream
+        usage = config.usage == "always" or (config.usage == "option" and asked)
+        prompt_tokens = len(prompt.split())
+        key = (stream, usage, chat, finish, prompt_tokens, *words)
+        if key not in self.memory:
+            if len(self.memory) > 1000:
+                self.memory.clear()
+            reasoning = [f"r{i} " for i in range(config.reasoning_tokens)]
+            n = len(words) + len(reasoning)
+            counts = {"prompt_tokens": prompt_tokens, "completion_tokens": n, "total_tokens": prompt_tokens + n}
+            make = _stream if stream else _document
+            self.memory[key] = make(words, reasoning, chat, finish, counts if usage else None, config)
+        return self.memory[key]
+
+    def _times(self, chunks: int, texts: int, draw: random.Random) -> list[int]:
+        """Due times after the answer's start: text k comes k gaps after the first, what follows with the last."""
+        config = self.config
+
+        def jittered(seconds: float) -> float:
+            return seconds * (1 + draw.uniform(-config.jitter, config.jitter)) if config.jitter else seconds
+
+        stalled = draw.randrange(1, texts) if texts > 1 and draw.random() < config.stall_share else -1
+        due = jittered(config.ttft_s)
+        out = [int(due * 1e9)]
+        for k in range(1, texts):
+            due += jittered(config.gap_s) + (config.stall_s if k == stalled else 0.0)
+            out.append(int(due * 1e9))
+        return [out[-1]] if chunks == 1 else out + [out[-1]] * (chunks - len(out))
+
+
+class _NoDraw(random.Random):
+    """Seeding a generator costs more than answering; where nothing is drawn, nothing is seeded."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+_NO_DRAW = _NoDraw()
+
+
+def prompt_of(body: dict[str, Any]) -> str:
+    """The text asked: the prompt, or the last message's content."""
+    messages = body.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
+        return str(messages[-1].get("content", ""))
+    return str(body.get("prompt", ""))
+
+
+def prompt_sha(prompt: str) -> str:
+    """Key of a request in the truth log: the first 16 hex digits of the SHA-256 of `prompt_of`."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _tail(prompt: str) -> str:
+    return prompt[-200:].strip()
+
+
+def _read_answers(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        rows = [msgspec.json.decode(line) for line in Path(path).read_bytes().splitlines() if line.strip()]
+        return {_tail(str(r["prompt"])): str(r["answer"]) for r in rows}
+    except (OSError, msgspec.DecodeError, KeyError, TypeError) as e:
+        raise UsageError(f'answers file {path}: expected one {{"prompt", "answer"}} a line ({e})') from None
+
+
+def _stream(
+    words: list[str],
+    reasoning: list[str],
+    chat: bool,
+    finish: str,
+    counts: dict[str, int] | None,
+    config: MockConfig,
+) -> tuple[list[bytes], int]:
+    events = []
+    for name, tokens in (("reasoning_content", reasoning), ("content", words)):
+        for i in range(0, len(tokens), config.tokens_per_chunk):
+            text = "".join(tokens[i : i + config.tokens_per_chunk])
+            events.append(_choice_event({"delta": {name: text}} if chat else {"text": text}, None))
+    texts = len(events)
+    events.append(_choice_event({"delta": {}} if chat else {"text": ""}, finish))
+    if counts is not None:
+        events.append(_event({"id": "mock", "choices": [], "usage": counts}))
+    if config.done:
+        events.append(b"data: [DONE]\n\n")
+    return events, texts
+
+
+def _choice_event(said: dict[str, Any], finish: str | None) -> bytes:
+    return _event({"id": "mock", "choices": [{"index": 0, **said, "finish_reason": finish}]})
+
+
+def _event(document: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(document) + b"\n\n"
+
+
+def _document(
+    words: list[str],
+    reasoning: list[str],
+    chat: bool,
+    finish: str,
+    counts: dict[str, int] | None,
+    config: MockConfig,
+) -> tuple[list[bytes], int]:
+    message = {"role": "assistant", "content": "".join(words)}
+    if reasoning:
+        message["reasoning_content"] = "".join(reasoning)
+    choice = {"index": 0, "finish_reason": finish, **({"message": message} if chat else {"text": "".join(words)})}
+    document = {"id": "mock", "choices": [choice], **({"usage": counts} if counts else {})}
+    return [msgspec.json.encode(document)], len(words) + len(reasoning)
