@@ -345,6 +345,12 @@ def _codec(transformers: Any, source: str, model: Model, loaded: Any, options: O
     if ends is None:
         ends = tokenizer.eos_token_id
     template = tokenizer.chat_template
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+
+    def decode(ids: Sequence[int]) -> str:
+        if fast is not None:  # what the wrapper calls, some ten times faster for the short windows of `split_pieces`
+            return str(fast.decode(list(ids), skip_special_tokens=True))
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def render(messages: Sequence[Any]) -> str:
         turns = [{"role": m.role, "content": m.content} for m in messages]
@@ -352,9 +358,7 @@ def _codec(transformers: Any, source: str, model: Model, loaded: Any, options: O
 
     return Codec(
         encode=lambda text, special: list(tokenizer.encode(text, add_special_tokens=special)),
-        decode=lambda ids: str(
-            tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        ),
+        decode=decode,
         surface=tokenizer.convert_ids_to_tokens,
         size=len(tokenizer),
         eos=frozenset([ends] if isinstance(ends, int) else ends or ()),
