@@ -153,9 +153,7 @@ class Marks:
     def estimate(self, name: str, unit: str = "") -> Estimate:
         """A mark as an estimate with its paired bootstrap interval."""
         value = float(getattr(self, name))
-        method = (
-            "0: not better than guessing" if name == "score" and self.quality == 0 else "paired bootstrap over items"
-        )
+        method = "0: not better than guessing" if name == "score" and value == 0 else "paired bootstrap over items"
         drawn = self.replicates[name]
         drawn = drawn[np.isfinite(drawn)]
         if self.n < 2 or len(drawn) < 2:

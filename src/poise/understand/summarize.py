@@ -15,9 +15,9 @@ from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
 from poise.understand.checks import checks
+from poise.understand.derive import columns
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
-from poise.understand.derive import columns
 from poise.understand.resources import resources
 from poise.understand.score import score_cell
 from poise.understand.systems import key_of, model_summary, systems, task_marks
@@ -39,13 +39,13 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     ranked = systems(cells)
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
-    complete = all(state_of(c)[0] != "partial" for c in cells)
+    found = [_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c))) for c in cells]
     summary = Summary(
         format=FORMAT,
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
-        cells=[_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c))) for c in cells],
+        cells=found,
         models=[model_summary(s) for s in ranked],
-        verdict=verdict(ranked, complete),
+        verdict=verdict(ranked, found),
     )
     if len(opened) == 1:
         _keep(opened[0], summary)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poise.types import Verdict
+from poise.types import CellSummary, Estimate, Verdict
 from poise.understand import statistics as st
 from poise.understand.balanced import FACTORS, Marks
 from poise.understand.frontier import hypervolume
@@ -22,22 +22,24 @@ from poise.understand.systems import System
 Floats = NDArray[np.float64]
 
 
-def verdict(systems: Sequence[System], complete: bool = True) -> Verdict:
-    """The verdict over all systems of the first load; `complete`: whether every planned request has a record."""
+def verdict(systems: Sequence[System], cells: Sequence[CellSummary]) -> Verdict:
+    """The verdict over all systems of the first load."""
     if not systems:
         return Verdict("nothing was measured")
     load = systems[0].load
     here = [s for s in systems if s.load == load]
     scored = [s for s in here if s.overall is not None]
     excluded = [{**_name(s), "reason": s.reason} for s in here if s.overall is None]
-    if not scored:
-        reason = excluded[0]["reason"] if excluded else "nothing was measured"
-        return Verdict(f"no balanced score: {reason}", {"load": load, "excluded": excluded})
     label = _labels(here)
+    if not scored:
+        return Verdict(_speed_only(here, cells, label), {"load": load, "excluded": excluded})
     ranked = sorted(scored, key=lambda s: -_marks(s).score)
+    complete = all(c.state != "partial" for c in cells)
     facts = {"complete": complete, **_facts(load, ranked, excluded)}
     several_loads = len({s.load for s in systems}) > 1
-    text = "; ".join([_first(ranked, facts, label), *_others(ranked, facts, label)])
+    text = "; ".join(
+        [_first(ranked, facts, label), *(_others(ranked, facts, label) if _marks(ranked[0]).score else [])]
+    )
     if not complete:
         text = f"so far (not all requests are done): {text}"
     if several_loads:
@@ -137,6 +139,29 @@ def _marks(system: System) -> Marks:
 # ---------------------------------------------------------------- words
 
 
+def _speed_only(systems: Sequence[System], cells: Sequence[CellSummary], label: dict[int, str]) -> str:
+    """Where nothing was scored: who answers fastest, by the geometric mean of the tasks' mean times."""
+    times: list[tuple[float, str, list[Estimate]]] = []
+    for s in systems:
+        own = [c for c in cells if (c.model, c.deployment, c.load) == (s.model, s.deployment, s.load)]
+        found = [c.estimates["e2e_s.mean"] for c in own]
+        known = [math.log(e.value) for e in found if e.value]
+        if known and len(known) == len(found):
+            times.append((math.exp(sum(known) / len(known)), label[id(s)], found))
+    reason = next((s.reason for s in systems if s.reason), "nothing was measured")
+    if not times:
+        return f"no balanced score: {reason}"
+    times.sort(key=lambda t: t[0])
+    value, name, found = times[0]
+    interval = {"value": value, "lo": found[0].lo, "hi": found[0].hi} if len(found) == 1 else _bare(value)
+    others = "".join(f", then {other} {_number(_bare(v))} s" for v, other, _ in times[1:4])
+    return f"quality was not measured ({reason}); fastest: {name}, {_number(interval, ' s')} per request{others}"
+
+
+def _bare(value: float) -> dict[str, float | None]:
+    return {"value": value, "lo": None, "hi": None}
+
+
 def _labels(systems: Sequence[System]) -> dict[int, str]:
     """Short names by identity: what all share is left out."""
     models, deployments = len({s.model for s in systems}), len({s.deployment for s in systems})
@@ -223,7 +248,7 @@ def _negated(x: dict[str, float | None]) -> dict[str, Any]:
 def _number(x: dict[str, Any], after: str = "", least: int = 0) -> str:
     """`31 points [28, 34]`: as many decimals as the interval's half width has to its first digit, 3 at most."""
     if x["lo"] is None or x["hi"] is None:
-        return f"{x['value']:.{max(least, 1)}f}{after}"
+        return f"{x['value']:.3g}{after}"
     half = (x["hi"] - x["lo"]) / 2
     digits = 3 if half <= 0 else min(3, max(least, -math.floor(math.log10(half))))
     value, lo, hi = (f"{v + 0.0:.{digits}f}" for v in (x["value"], x["lo"], x["hi"]))
