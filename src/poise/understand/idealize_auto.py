@@ -1,0 +1,281 @@
+"""Adaptive design: learn T(p, o) = α(p) + β·(o − 1) from at most ten points, and say how wrong it may be.
+
+α is a Gaussian process (straight line + integrated Wiener process, the prior of cubic splines, + Wiener process) over
+*worked* tokens u(p) = (1 − w)·p + w·tile·⌈p/tile⌉, flat up to a knee: engines round prompts up to tiles, and short ones
+are bound by reading the weights. Tile, share w, knee, roughness and noise are unknown, so every combination is a
+hypothesis, weighed by its marginal likelihood (Rasmussen & Williams 2006, §5.4.1), and so is "point i is an outlier".
+β and its growth with p are linear parameters beside α. After a skeleton, the next point is the one that lowers the
+expected relative error over the whole grid most (active learning Cohn: Cohn 1996; Gramacy & Apley 2015).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from poise.types import UsageError
+from poise.understand.idealize import Coefficients
+
+# The published grid (Narayanan et al. 2023): 27 prompt lengths x 10 output lengths.
+PROMPTS = (
+    1, 16, 32, 64, 128, 192, 256, 320, 384, 428, 472, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1152, 1280,
+    1408, 1536, 1664, 1792, 1920,
+)  # fmt: skip
+OUTPUTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+MAX_POINTS = 10
+
+# The prior. Powers of two are the usual tiles; the other multiples of 16 and 32 are met less often.
+_TILES = {64: 1.0, 128: 1.0, 256: 1.0} | dict.fromkeys((48, 96, 160, 192, 320, 384, 512), 0.25)
+_TILE_PRIOR = 0.25
+_SHARES = (0.4, 0.7, 1.0)
+_KNEES = (0.0, 1 / 16, 1 / 8, 1 / 4)
+_SMOOTH, _ROUGH, _NOISE = (0.1, 0.5, 2.0), (0.02, 0.1), (0.003, 0.01)
+_GROWTH = 0.1
+"""Prior spread of β's relative growth from the shortest to the longest prompt."""
+_OUTLIER_PRIOR, _OUTLIER_SPREAD = 0.02, 0.3
+_SKELETON = (0.5, 0.25, 0.75, 0.125)
+_SAMPLES = 300
+_STATED = 95
+"""Percentile of the sampled errors that is stated; 90 covered the truth on 10 of 11 published profiles."""
+
+Pair = tuple[int, int]
+Measure = Callable[[Sequence[Pair]], Sequence[Sequence[float]]]
+
+
+class Design(Struct, frozen=True):
+    """What was measured (trials in seconds, in order), what came out, and the stated relative errors over the grid.
+
+    `p95_error` and `median_error` are meant not to be exceeded in nine profiles of ten. `tile` is the most probable
+    one (0: none) and its probability; `outliers` are points taken for outliers with probability above one half.
+    """
+
+    coefficients: Coefficients
+    points: tuple[Pair, ...]
+    trials: tuple[tuple[float, ...], ...]
+    median_error: float
+    p95_error: float
+    tile: int
+    tile_probability: float
+    outliers: tuple[Pair, ...]
+    spent_s: float
+    grid_s: float
+    """What one trial of each point of the grid would take, so that `spent_s` can be put beside it (x trials)."""
+
+
+def auto(
+    measure: Measure,
+    prompts: Sequence[int] = PROMPTS,
+    outputs: Sequence[int] = OUTPUTS,
+    model: str = "model",
+    max_points: int = MAX_POINTS,
+    target_p95: float = 0.03,
+    seed: int = 0,
+) -> Design:
+    """Choose points, have them measured (`measure` gives the trials of each, in seconds), stop when sure enough.
+
+    `prompts` x `outputs` is the grid that the error is stated for and points are chosen from. The first call of
+    `measure` gets several points at once, so that their repeats can be interleaved; later ones get one.
+    """
+    prompts, outputs = sorted(set(prompts)), sorted(set(outputs))
+    if len(prompts) < 3 or len(outputs) < 2:
+        raise UsageError("an adaptive profile needs three prompt lengths and two output lengths to choose from")
+    longest = outputs[-1]
+    skeleton = _skeleton(prompts, outputs[0], longest)
+    points, waiting = skeleton[:5], skeleton[5:]
+    trials = [tuple(t) for t in measure(points)]
+    rng = np.random.default_rng(seed)
+    while True:
+        belief = _believe(points, trials, prompts, rng)
+        alpha, beta = belief.centre()
+        errors = belief.relative(alpha, beta, outputs)
+        p95 = float(np.percentile(np.percentile(np.abs(errors), 95, axis=1), _STATED))
+        room = len(points) < min(max_points, 2 * len(prompts))
+        if not room or (len(points) > 5 and p95 <= target_p95):
+            break
+        point = waiting.pop(0) if waiting else _next(belief, alpha, beta, errors, points, (outputs[0], longest))
+        trials.extend(tuple(t) for t in measure([point]))
+        points.append(point)
+    tile, probability = belief.tile()
+    table = sorted({*prompts, *_edges(tile, prompts)})
+    alpha, beta = _believe(points, trials, table, rng).centre()
+    kept = dict(zip(table, alpha.tolist(), strict=True))
+    return Design(
+        coefficients=Coefficients(model, beta, tuple(kept.items())),
+        points=tuple(points),
+        trials=tuple(trials),
+        median_error=float(np.percentile(np.median(np.abs(errors), axis=1), _STATED)),
+        p95_error=p95,
+        tile=tile,
+        tile_probability=probability,
+        outliers=tuple(p for p, share in zip(points, belief.outliers, strict=True) if share > 0.5),
+        spent_s=sum(map(sum, trials)),
+        grid_s=float(sum(kept[p] + beta * (o - 1) for p in prompts for o in outputs)),
+    )
+
+
+class _Belief(Struct):
+    """The mixture after some points: samples of α (samples x prompts) and β (same shape), and its weights."""
+
+    prompts: tuple[int, ...]
+    alpha: Any
+    beta: Any
+    tiles: dict[int, float]
+    outliers: list[float]
+
+    def centre(self) -> tuple[Any, float]:
+        return np.maximum.accumulate(self.alpha.mean(axis=0)), float(self.beta.mean())
+
+    def relative(self, alpha: Any, beta: float, outputs: Sequence[int]) -> Any:
+        """Sampled truth / centre − 1 at every point of the grid: samples x (prompts · outputs)."""
+        steps = np.array(outputs) - 1
+        truth = self.alpha[:, :, None] + self.beta[:, :, None] * steps
+        return (truth / (alpha[:, None] + beta * steps) - 1).reshape(len(self.alpha), -1)
+
+    def tile(self) -> tuple[int, float]:
+        best = max(self.tiles, key=lambda t: self.tiles[t])
+        return best, self.tiles[best]
+
+
+def _skeleton(prompts: Sequence[int], first: int, longest: int) -> list[Pair]:
+    """Both ends, the middle, and β at two prompts; then prompts in between, before the adaptive choice begins."""
+    near = [min(prompts, key=lambda p, f=f: abs(p - f * prompts[-1])) for f in _SKELETON]  # type: ignore[misc]
+    points = [(prompts[0], first), (prompts[-1], first), (near[0], first), (prompts[0], longest), (near[0], longest)]
+    return list(dict.fromkeys(points + [(p, first) for p in near[1:]]))
+
+
+def _next(
+    belief: _Belief, alpha: Any, beta: float, errors: Any, taken: Sequence[Pair], outputs: tuple[int, int]
+) -> Pair:
+    """The point whose measurement shrinks the summed spread of relative errors most, given the samples' covariances."""
+    centred = errors - errors.mean(axis=0)
+    variance = centred.var(axis=0)
+    best, most = None, -1.0
+    for row, prompt in enumerate(belief.prompts):
+        for o in outputs:
+            if (prompt, o) in taken:
+                continue
+            seen = (belief.alpha[:, row] + belief.beta[:, row] * (o - 1)) / (alpha[row] + beta * (o - 1))
+            seen = seen - seen.mean()
+            explained = (seen @ centred / len(seen)) ** 2 / (seen.var() + _NOISE[0] ** 2)
+            gain = float(np.sum(np.sqrt(variance) - np.sqrt(np.maximum(variance - explained, 0))))
+            if gain > most:
+                best, most = (prompt, o), gain
+    assert best is not None
+    return best
+
+
+def _edges(tile: int, prompts: Sequence[int]) -> list[int]:
+    """The last prompt before and the first after each step, so that a table shows the stairs."""
+    stops = range(tile, prompts[-1], tile) if tile else ()
+    return [p for stop in stops for p in (stop, stop + 1) if prompts[0] <= p <= prompts[-1]]
+
+
+# ---------------------------------------------------------------- the mixture
+
+
+def _believe(points: Sequence[Pair], trials: Sequence[Sequence[float]], prompts: Sequence[int], rng: Any) -> _Belief:
+    p, o = np.array(points, float).T
+    o -= 1
+    time = np.array([np.median(t) for t in trials])
+    if not np.all(np.isfinite(time) & (time > 0)):
+        raise UsageError("a measured time is not positive; measure the profile again")
+    scale = time[o == o.min()].max()
+    y, top = time / scale, float(max(prompts[-1], p.max()))
+    slope = max(float(np.max(np.where(o > 0, y / np.maximum(o, 1), 0))), 1e-9)
+    growth = _GROWTH * slope
+    tiles = {0: 1.0} | {t: w * _TILE_PRIOR for t, w in _TILES.items() if t <= top / 3}
+    warps = [(t, s, k * top) for t in tiles for s in (_SHARES if t else (0.0,)) for k in _KNEES]
+    prior = np.log([tiles[t] for t, _, _ in warps])
+    ends = np.array([_warp(np.array([top]), *w) for w in warps])
+    at = np.array([_warp(p, *w) for w in warps]) / ends
+    grid_p = np.array(prompts, float)
+    grid = np.array([_warp(grid_p, *w) for w in warps]) / ends
+    hyper = np.array(list(itertools.product(_SMOOTH, _ROUGH, _NOISE)))
+
+    # Covariance of the measured values under every warp (rows) and roughness and noise (columns).
+    wiener, spline = _kernels(at, at)
+    line = 1 + at[:, :, None] * at[:, None, :] + np.outer(o, o) * (slope**2 + growth**2 * np.outer(p, p) / top**2)
+    noise = (hyper[:, 2, None] ** 2 + _trial_noise(trials) ** 2) * y**2 + 1e-10
+    cov = line[:, None] + _square(hyper[:, 0]) * spline[:, None] + _square(hyper[:, 1]) * wiener[:, None]
+    cov = cov + noise[:, :, None] * np.eye(len(y))
+    weights = _weights(cov, y, prior)
+
+    samples = rng.choice(weights.size, _SAMPLES, p=weights.ravel())
+    alpha, beta = np.empty((2, _SAMPLES, len(prompts)))
+    for chosen in np.unique(samples):
+        warp, h, outlier = np.unravel_index(chosen, weights.shape)
+        rows = np.flatnonzero(samples == chosen)
+        smooth, rough = hyper[h, :2]
+        measured = cov[warp, h] + (_outlier_variance(y) * (np.arange(1, len(y) + 1) == outlier)) * np.eye(len(y))
+        wiener, spline = _kernels(grid[warp], at[warp])
+        cross = np.vstack([
+            1 + np.outer(grid[warp], at[warp]) + smooth**2 * spline + rough**2 * wiener,
+            slope**2 * o,
+            growth**2 * o * p / top,
+        ])  # fmt: skip
+        wiener, spline = _kernels(grid[warp], grid[warp])
+        own = np.zeros((len(prompts) + 2, len(prompts) + 2))
+        own[:-2, :-2] = 1 + np.outer(grid[warp], grid[warp]) + smooth**2 * spline + rough**2 * wiener
+        own[-2, -2], own[-1, -1] = slope**2, growth**2
+        gain = np.linalg.solve(measured, cross.T)
+        values, vectors = np.linalg.eigh(own - cross @ gain)
+        draws = rng.standard_normal((len(rows), len(own))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+        draws += gain.T @ y
+        alpha[rows] = draws[:, :-2]
+        beta[rows] = draws[:, -2:-1] + draws[:, -1:] * grid_p / top
+    by_warp = weights.sum(axis=(1, 2))
+    return _Belief(
+        prompts=tuple(prompts),
+        alpha=np.maximum(alpha * scale, 1e-12),
+        beta=np.maximum(beta * scale, 0.0),
+        tiles={t: float(sum(w for w, (u, _, _) in zip(by_warp, warps, strict=True) if u == t)) for t in tiles},
+        outliers=[float(w) for w in weights.sum(axis=(0, 1))[1:]],
+    )
+
+
+def _weights(cov: Any, y: Any, prior: Any) -> Any:
+    """Posterior of every hypothesis: warps x (roughness, noise) x (no outlier, point 1, 2 …), by marginal likelihood.
+
+    "Point i is an outlier" adds variance to one diagonal element; Sherman–Morrison gives its likelihood for free.
+    """
+    inverse = np.linalg.inv(cov)
+    solved = inverse @ y
+    plain = prior[:, None] - 0.5 * (solved @ y) - 0.5 * np.linalg.slogdet(cov)[1]
+    extra = _outlier_variance(y)
+    grown = 1 + extra * np.einsum("whii->whi", inverse)
+    outlier = plain[..., None] + 0.5 * extra * solved**2 / grown - 0.5 * np.log(grown) + np.log(_OUTLIER_PRIOR)
+    logs = np.concatenate([plain[..., None], outlier], axis=-1)
+    weights = np.exp(logs - logs.max())
+    return weights / weights.sum()
+
+
+def _warp(p: Any, tile: int, share: float, knee: float) -> Any:
+    worked = (1 - share) * p + share * tile * np.ceil(p / tile) if tile else p
+    return np.maximum(worked, knee) - knee
+
+
+def _kernels(x: Any, y: Any) -> tuple[Any, Any]:
+    """Covariances of the Wiener process, min(x, y), and of its integral, m²M/2 − m³/6."""
+    low = np.minimum(x[..., :, None], y[..., None, :])
+    high = np.maximum(x[..., :, None], y[..., None, :])
+    return low, low**2 * high / 2 - low**3 / 6
+
+
+def _square(values: Any) -> Any:
+    return values[:, None, None] ** 2
+
+
+def _outlier_variance(y: Any) -> Any:
+    return (_OUTLIER_SPREAD * y) ** 2
+
+
+def _trial_noise(trials: Sequence[Sequence[float]]) -> float:
+    """Relative standard error of a median of trials, from the typical spread within points (0 with single trials)."""
+    spreads = [np.median(np.abs(np.array(t) / np.median(t) - 1)) for t in trials if len(t) > 2]
+    if not spreads:
+        return 0.0
+    return float(1.2533 * 1.4826 * np.median(spreads) / np.sqrt(np.median([len(t) for t in trials])))
