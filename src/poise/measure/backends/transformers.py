@@ -89,7 +89,7 @@ class Transformers:
                 "dtype": str(self._model.dtype).removeprefix("torch."),
                 "threads": torch.get_num_threads(),
                 "attention": getattr(self._model.config, "_attn_implementation", None),
-                "parameters": sum(p.numel() for p in self._model.parameters()),
+                "parameters": self._model.num_parameters(),
                 "revision": getattr(self._model.config, "_commit_hash", None),
             },
             tokenizer_sha=self._codec.tokenizer_sha,
