@@ -109,7 +109,7 @@ def test_unknown_extractor():
 def test_any_text_gives_text_or_none(text, name):
     for sample in (SENTIMENT, LETTERS, OPEN):
         answer = extract(name, text, sample)
-        assert answer is None or (isinstance(answer, str) and answer)
+        assert answer is None or (isinstance(answer, str) and (answer or name == "span"))
         if name == "label" and answer is not None and sample.choices:
             assert answer in sample.choices
 

@@ -29,13 +29,22 @@ def labelled(truth, choices=LABELS):
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_has_the_three_states(name):
     metric = make(name)
-    choices = ("a", "b")
-    assert metric.score("a", Sample("1", {}, "a", choices)).value == pytest.approx(metric.scale)
-    none = metric.score(None, Sample("1", {}, "a", choices))
-    assert none.value == 0 and none.reason == "none found"
-    unscorable = metric.score("a", Sample("1", {}, None, choices))
-    assert unscorable.value is None and unscorable.reason
-    assert metric.signature(Sample("1", {}, "a", choices)) and metric.better == "higher"
+    best, worst = {"ter": (0, 100)}.get(name, (metric.scale, 0))
+    right, none, lacking = (Sample("1", {}, target, ("a word", "b")) for target in ("a word", "a word", None))
+    answer = "a word"
+    if name in ("refusal", "proper_refusal"):
+        right = none = Sample("1", {}, "refuse")
+        answer = "I cannot help."
+    if name.startswith("bias."):
+        right = Sample("1", {"biased": answer, "unknown": "b", "ambiguous": name[5] == "a"}, answer, (answer, "b"))
+        none = right
+    assert metric.score(answer, right).value == pytest.approx(best)
+    nothing = metric.score(None, none)
+    assert nothing.value in (worst, None) and nothing.reason
+    if name != "refusal":
+        unscorable = metric.score("a", lacking)
+        assert unscorable.value is None and unscorable.reason
+    assert metric.signature(right) and metric.better in ("higher", "lower", None)
 
 
 def test_classification_golden_values():
@@ -84,7 +93,7 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize("name", ["bleu", "chrf"])
+@pytest.mark.parametrize("name", ["bleu", "chrf", "ter"])
 @pytest.mark.parametrize("rows", [SENTENCES, SENTENCES[:1], SENTENCES[3:], SENTENCES[1:3]])
 def test_translation_agrees_with_sacrebleu(name, rows):
     import sacrebleu
@@ -145,7 +154,7 @@ def test_math_refuses_the_question_as_its_answer():
     assert metric.score("5.0", Sample("1", {"literal": True}, "5")).value == 0
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"ter"}))  # sacreBLEU's TER takes 25 ms and more
 def test_ten_thousand_outputs_take_seconds(name):
     r, metric = random.Random(0), make(name)
     words = "the cat sat on a mat and saw the river run to the sea".split()

@@ -59,8 +59,14 @@ def _open_all(source: str | Path) -> Iterator[tuple[str, Iterator[Row]]]:
     if str(source).startswith("hub:"):
         yield str(source), _hub_rows(str(source))
         return
-    for path in files_of(source):
+    for path in _tables_of(source):
         yield str(path), _file_rows(path)
+
+
+def _tables_of(source: str | Path) -> list[Path]:
+    """The files of a path; of a folder with tables, plain text (a README, a licence) is no data."""
+    files = files_of(source)
+    return [p for p in files if _kind(p) != ".txt"] or files
 
 
 def files_of(source: str | Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from poise.registry import did_you_mean
 from poise.types import Sample, UsageError
 
-NAMES = ("text", "first_line", "label", "letter", "number", "final_number", "math", "code")
+NAMES = ("text", "first_line", "label", "letter", "number", "final_number", "math", "span", "code")
 
 _NUMBER = (
     r"[-+−]?(?:\$|€|£)?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))(?:[eE][-+]?\d+\b)?"
@@ -194,6 +194,20 @@ def _tidy_math(line: str) -> str | None:
     return line.strip(" \t.;:!") or None
 
 
+def _span(text: str, sample: Sample) -> str | None:
+    """The first line without quotes or a lead such as "Answer:"; "" where the text says that there is no answer.
+
+    An empty text is "" too: so the official SQuAD predictions say "no answer".
+    """
+    line = _first_line(text, sample) or ""
+    line = re.sub(r"^\W*(?:the |final |short )*answer(?:\s+is)?\s*:?\s+", "", line, flags=re.IGNORECASE)
+    if re.match(
+        r"\W*(?:unanswerable|no[ -]answer|(?:it |this )?cannot be answered|not answerable|无法回答)", line, re.I
+    ):
+        return ""
+    return line.removesuffix(".").strip("\"'“”‘’*` ").removesuffix(".").rstrip()
+
+
 def _code(text: str, sample: Sample) -> str | None:
     """The inside of the first markdown fence, else the whole text."""
     found = re.search(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", text, re.DOTALL)
@@ -208,5 +222,6 @@ _EXTRACTORS = {
     "number": _number,
     "final_number": _final_number,
     "math": _math,
+    "span": _span,
     "code": _code,
 }

@@ -56,6 +56,10 @@ class Synthetic:
     def answer(self, sample: Sample) -> str:
         return ""
 
+    def exact_lengths(self, sample: Sample) -> tuple[int, int]:
+        """Tokens of the prompt and of the output: both are held, where the engine can."""
+        return sample.fields["prompt_tokens"], sample.fields["output_tokens"]
+
 
 def _count(options: dict[str, Any], name: str, default: int, least: int = 1) -> int:
     value = options.get(name, default)

@@ -1,19 +1,32 @@
 """The metrics by name: `score` judges one answer, `reduce` turns summed statistics into the corpus value."""
 
 from poise.tasks.metrics.labels import Accuracy, F1Macro, Matthews, PrecisionMacro, RecallMacro
-from poise.tasks.metrics.text import ExactMatch, MathEqual, RougeL, TokenF1
-from poise.tasks.metrics.translation import Bleu, Chrf
+from poise.tasks.metrics.safety import BiasAmbiguous, BiasDisambiguated, ProperRefusal, Refusal
+from poise.tasks.metrics.summaries import LengthRatio, Rouge1, Rouge2, RougeL, RougeLsum
+from poise.tasks.metrics.text import ExactMatch, MathEqual, SquadExactMatch, TokenF1
+from poise.tasks.metrics.translation import Bleu, Chrf, ChrfShare, Ter
 
 __all__ = [
     "Accuracy",
+    "BiasAmbiguous",
+    "BiasDisambiguated",
     "Bleu",
     "Chrf",
+    "ChrfShare",
     "ExactMatch",
     "F1Macro",
+    "LengthRatio",
     "MathEqual",
     "Matthews",
     "PrecisionMacro",
+    "ProperRefusal",
     "RecallMacro",
+    "Refusal",
+    "Rouge1",
+    "Rouge2",
     "RougeL",
+    "RougeLsum",
+    "SquadExactMatch",
+    "Ter",
     "TokenF1",
 ]

@@ -1,4 +1,4 @@
-"""Metrics of free text against one or several reference answers: exact match, token F1, ROUGE-L, mathematical equality.
+"""Metrics of free text against one or several reference answers: exact match, token F1, mathematical equality.
 
 Token F1 follows the official SQuAD script: lower case, no punctuation, no articles, single spaces; the
 best over the references counts. A target may be a text or a list of texts.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
-from functools import cache
-from typing import Any
 
 from poise.tasks.mathequal import equal, worked_out
 from poise.types import Sample, Score
@@ -29,16 +28,20 @@ def references(sample: Sample) -> list[str]:
 
 
 def normalize_squad(text: str) -> str:
-    """Lower case, punctuation and articles removed, single spaces: the official SQuAD normalisation."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    """Lower case, punctuation and articles removed, single spaces: the official SQuAD normalisation.
+
+    Chinese and Japanese as in MLQA's script: all Unicode punctuation goes, and each character is a token.
+    """
+    text = text.lower()
+    if _CJK.search(text):
+        text = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+        text = _CJK.sub(r" \1 ", text)
+    return " ".join(_ARTICLES.sub(" ", text.translate(_PUNCTUATION)).split())
 
 
-def token_f1(answer: str, reference: str, *, by_character: bool = False) -> float:
-    """2·common/(|answer| + |reference|) over normalised tokens (CJK: characters); empty texts: equality."""
-    said, wanted = normalize_squad(answer), normalize_squad(reference)
-    if by_character:
-        said, wanted = _CJK.sub(r" \1 ", said), _CJK.sub(r" \1 ", wanted)
-    a, b = said.split(), wanted.split()
+def token_f1(answer: str, reference: str) -> float:
+    """2·common/(|answer| + |reference|) over normalised tokens; where one of them has none: whether both have none."""
+    a, b = normalize_squad(answer).split(), normalize_squad(reference).split()
     if not a or not b:
         return float(a == b)
     common = sum((Counter(a) & Counter(b)).values())
@@ -62,6 +65,24 @@ class ExactMatch:
         return "exact_match v1 | case kept"
 
 
+class SquadExactMatch:
+    """Whether the answer is one of the references after the SQuAD normalisation; "" means that there is no answer."""
+
+    name, version, unit, better, scale = "exact_match.squad", 1, "", "higher", 1.0
+
+    def score(self, answer: str | None, sample: Sample) -> Score:
+        wanted = references(sample)
+        if not wanted:
+            return Score(None, answer=answer, reason="no target")
+        if answer is None:
+            return Score(0.0, reason="none found")
+        said = normalize_squad(answer)
+        return Score(float(any(said == normalize_squad(w) for w in wanted)), answer=answer)
+
+    def signature(self, sample: Sample | None = None) -> str:
+        return "exact_match.squad v1 | squad normalisation, CJK as MLQA"
+
+
 class TokenF1:
     """Token F1 against the best reference, official SQuAD normalisation."""
 
@@ -73,11 +94,10 @@ class TokenF1:
             return Score(None, answer=answer, reason="no target")
         if answer is None:
             return Score(0.0, reason="none found")
-        by_character = any(_CJK.search(w) for w in wanted)
-        return Score(max(token_f1(answer, w, by_character=by_character) for w in wanted), answer=answer)
+        return Score(max(token_f1(answer, w) for w in wanted), answer=answer)
 
     def signature(self, sample: Sample | None = None) -> str:
-        return "f1 v1 | squad normalisation"
+        return "f1 v1 | squad normalisation, CJK as MLQA"
 
 
 class MathEqual:
@@ -106,38 +126,3 @@ class MathEqual:
 
     def signature(self, sample: Sample | None = None) -> str:
         return "math_equal v1"
-
-
-@cache
-def _rouge(kind: str) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer([kind], use_stemmer=True)
-
-
-class RougeL:
-    """ROUGE-L F1 (rouge-score, Porter stemmer), best reference."""
-
-    name, version, unit, better, scale = "rouge_l", 1, "", "higher", 1.0
-
-    def score(self, answer: str | None, sample: Sample) -> Score:
-        return score_rouge("rougeL", answer, sample)
-
-    def signature(self, sample: Sample | None = None) -> str:
-        return signature_rouge("rougeL")
-
-
-def score_rouge(kind: str, answer: str | None, sample: Sample) -> Score:
-    wanted = references(sample)
-    if not wanted:
-        return Score(None, answer=answer, reason="no target")
-    if answer is None:
-        return Score(0.0, reason="none found")
-    best = max(_rouge(kind).score(w, answer)[kind].fmeasure for w in wanted)
-    return Score(float(best), answer=answer)
-
-
-def signature_rouge(kind: str) -> str:
-    from importlib.metadata import version
-
-    return f"{kind} F1 | stemmer | rouge-score {version('rouge-score')}"

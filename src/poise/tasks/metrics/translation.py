@@ -1,4 +1,4 @@
-"""BLEU and chrF as sacreBLEU computes them: its own sentence statistics, summed, and its formulas over whole arrays.
+"""BLEU, chrF and TER as sacreBLEU computes them: its sentence statistics, its formulas over arrays.
 
 BLEU (Papineni 2002; mteval-v13a smoothing "exp"), tokenised "13a", or "zh" where `fields["target_lang"]` is zh.
 chrF2 (Popović 2015): character n-grams up to 6, β = 2. Values are 0..100 as published; `scale` makes q of them.
@@ -106,6 +106,57 @@ class Bleu:
     def signature(self, sample: Sample | None = None) -> str:
         tokenize = _tokenizer(sample)
         return f"BLEU|nrefs:{_references(sample)}|case:mixed|eff:no|tok:{tokenize}|smooth:exp|version:{_version()}"
+
+
+class ChrfShare:
+    """Share of sentences of chrF 50 or more: near enough to count as right."""
+
+    name, version, unit, better, scale = "chrf_50", 1, "", "higher", 1.0
+
+    def score(self, answer: str | None, sample: Sample) -> Score:
+        score = Chrf().score(answer, sample)
+        return Score(None if score.value is None else float(score.value >= 50), None, answer, score.reason)
+
+    def signature(self, sample: Sample | None = None) -> str:
+        return f"chrf_50 v1 | {Chrf().signature(sample)}"
+
+
+@cache
+def _ter(asian: bool) -> Any:
+    from sacrebleu.metrics.ter import TER
+
+    return TER(asian_support=asian, normalized=asian)
+
+
+class Ter:
+    """Translation edit rate (Snover 2006), per cent of the reference's words to edit; may exceed 100."""
+
+    name, version, unit, better, scale = "ter", 1, "%", "lower", 100.0
+
+    def score(self, answer: str | None, sample: Sample) -> Score:
+        wanted = references(sample)
+        if not wanted:
+            return Score(None, answer=answer, reason="no target")
+        metric = _ter(_tokenizer(sample) == "zh")
+        stats = metric._extract_corpus_statistics([answer or ""], [[w] for w in wanted])[0]
+        return Score(
+            float(metric._compute_score_from_stats(stats).score),
+            [float(x) for x in stats],
+            answer,
+            None if answer is not None else "none found",
+        )
+
+    def reduce(self, stats: Any) -> Array:
+        """100·edits/reference words of summed statistics, shape (..., 2)."""
+        array = np.asarray(stats, dtype=np.float64)
+        edits, words = array[..., 0], array[..., 1]
+        none = np.where(edits > 0, 1.0, 0.0)
+        return 100 * np.where(words > 0, edits / np.maximum(words, 1e-9), none)
+
+    def signature(self, sample: Sample | None = None) -> str:
+        asian = "yes" if _tokenizer(sample) == "zh" else "no"
+        case = f"nrefs:{_references(sample)}|case:lc|tok:tercom|norm:{asian}|punct:yes|asian:{asian}"
+        return f"TER|{case}|version:{_version()}"
 
 
 def _references(sample: Sample | None) -> int:

@@ -1,0 +1,149 @@
+"""Multiple choice from the usual files: MMLU's CSV and JSONL, ARC, HellaSwag-like rows, and TruthfulQA's own CSV.
+
+Answered with a letter (`answer_with: letter`: generated, or the likeliest letter) or by the option's text
+(`answer_with: text`: the likeliest text, raw and per byte; options are then not listed in the question).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from poise.tasks.data import files_of, need, read_lines, read_rows
+from poise.types import Sample, UsageError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def option_sample(sample_id: str, question: str, texts: list[str], right: int, answer_with: str, **rest: Any) -> Sample:
+    """An item whose answer is a letter or a text, as `answer_with` says."""
+    if answer_with not in ("letter", "text"):
+        raise UsageError(f"answer_with must be letter or text, not {answer_with!r}")
+    fields = {"question": question, "options": texts, "answer_with": answer_with}
+    choices = tuple(LETTERS[: len(texts)]) if answer_with == "letter" else tuple(texts)
+    return Sample(sample_id, fields, choices[right], choices, **rest)
+
+
+def ask(sample: Sample) -> str:
+    question = f"Question: {sample.fields['question']}"
+    if sample.fields["answer_with"] == "text":
+        return question
+    return "\n".join([question, *(f"{a}. {text}" for a, text in zip(LETTERS, sample.fields["options"]))])
+
+
+class MultipleChoice:
+    """Rows with `question`, `choices` (or columns A, B, C, D) and `answer` (index, letter or text)."""
+
+    name, version = "multiple-choice", 1
+    instruction = ""
+    answer_prefix = "Answer:"
+    extract = "label"
+    metrics: tuple[str, ...] = ("accuracy",)
+    modes = ("generate", "choice")
+    chance, n_ref, max_tokens = 0.25, 1.0, 16
+    options = ("answer_with",)
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
+        source = need(data, self.name, "questions.jsonl, or hub:cais/mmlu/all:test")
+        answer_with = str(options.get("answer_with", "letter"))
+        sizes = []
+        for number, row in enumerate(_rows(source)):
+            where = f"{source}, row {number + 1}"
+            question, texts, right = _parts(row, where)
+            sizes.append(len(texts))
+            subject = row.get("subject", row.get("category"))
+            category = f"subject={subject}" if subject else None
+            yield option_sample(str(row.get("id", number)), question, texts, right, answer_with, category=category)
+        self.chance = sum(1 / size for size in sizes) / len(sizes)
+
+    def question(self, sample: Sample) -> str:
+        return ask(sample)
+
+    def answer(self, sample: Sample) -> str:
+        return str(sample.target)
+
+
+def _rows(source: str) -> Iterator[dict[str, Any]]:
+    """Rows of a file; MMLU's published CSV has no header: question, options…, letter."""
+    if not source.startswith("hub:"):
+        files = files_of(source)
+        if all(p.suffix == ".csv" and "question" not in next(read_lines(p), "").split(",") for p in files):
+            for path in files:
+                for cells in csv.reader(line + "\n" for line in read_lines(path)):
+                    if len(cells) >= 4:
+                        stem = path.stem.removesuffix("_test").removesuffix("_dev").removesuffix("_val")
+                        yield {"question": cells[0], "choices": cells[1:-1], "answer": cells[-1], "subject": stem}
+            return
+    yield from read_rows(source)
+
+
+def _parts(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
+    """(question, option texts, index of the right one) of one row of any known layout."""
+    question = row.get("question", row.get("ctx", row.get("prompt")))
+    if isinstance(question, dict):  # ARC's own files
+        row = {**row, "choices": question.get("choices")}
+        question = question.get("stem")
+    options = row.get("choices", row.get("options", row.get("endings")))
+    if options is None and {"A", "B"} <= row.keys():
+        options = [row[a] for a in LETTERS if a in row]
+    labels = list(LETTERS)
+    if isinstance(options, dict):  # ARC on the hub
+        labels, options = [str(x) for x in options.get("label", ())], options.get("text")
+    elif isinstance(options, list) and options and isinstance(options[0], dict):
+        labels, options = [str(o.get("label")) for o in options], [o.get("text") for o in options]
+    answer = row.get("answer", row.get("answerKey", row.get("label", row.get("target"))))
+    if question is None or not isinstance(options, list) or len(options) < 2 or answer is None:
+        there = ", ".join(map(repr, row))
+        raise UsageError(f"{where}: needs question, choices (a list, or columns A, B, …) and answer; it has {there}")
+    texts, key = [str(o).strip() for o in options], str(answer).strip()
+    if key in labels[: len(texts)]:
+        return str(question).strip(), texts, labels.index(key)
+    if key in texts:
+        return str(question).strip(), texts, texts.index(key)
+    if key.isdigit() and int(key) < len(texts):
+        return str(question).strip(), texts, int(key)
+    raise UsageError(f"{where}: answer {key!r} is no letter, index or text of its {len(texts)} choices")
+
+
+class TruthfulQa:
+    """TruthfulQA's multiple choice with one true answer (MC1; Lin et al. 2022), from TruthfulQA.csv.
+
+    The best answer among all incorrect ones, in seeded order; `choices: binary` takes the best incorrect one only.
+    """
+
+    name, version = "truthfulqa", 1
+    instruction = "Answer truthfully."
+    answer_prefix = "Answer:"
+    extract = "label"
+    metrics: tuple[str, ...] = ("accuracy",)
+    modes = ("generate", "choice")
+    chance, n_ref, max_tokens = 0.2, 1.0, 16
+    options = ("answer_with", "choices", "seed")
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
+        source = need(data, self.name, "TruthfulQA.csv")
+        binary = options.get("choices") == "binary"
+        if options.get("choices") not in (None, "binary", "all"):
+            raise UsageError(f"truthfulqa: choices must be binary or all, not {options['choices']!r}")
+        sizes = []
+        columns = ("Question", "Best Answer", "Incorrect Answers", *(("Best Incorrect Answer",) if binary else ()))
+        for number, row in enumerate(read_rows(source, columns)):
+            best = str(row["Best Answer"]).strip()
+            wrong = [row["Best Incorrect Answer"]] if binary else str(row["Incorrect Answers"]).split(";")
+            texts = list(dict.fromkeys([best, *(str(w).strip() for w in wrong if str(w).strip())]))[: len(LETTERS)]
+            Random(f"{options.get('seed', 0)}/{number}").shuffle(texts)
+            sizes.append(len(texts))
+            category = f"category={row['Category']}" if row.get("Category") else None
+            yield option_sample(
+                str(number), str(row["Question"]).strip(), texts, texts.index(best),
+                str(options.get("answer_with", "letter")), category=category,
+            )  # fmt: skip
+        self.chance = sum(1 / size for size in sizes) / len(sizes)
+
+    def question(self, sample: Sample) -> str:
+        return ask(sample)
+
+    def answer(self, sample: Sample) -> str:
+        return str(sample.target)

@@ -1,0 +1,63 @@
+"""Perplexity of a text: each document is one request, whose windows the engine cuts so that every token counts once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from poise.tasks.data import files_of, need, read_lines
+from poise.types import Sample, UsageError
+
+_TITLE = re.compile(r" = [^=].* = ")
+
+
+class Perplexity:
+    """`split: article` (WikiText's " = Title = " lines; the default where there are some), `file`, or `line`.
+
+    `fields` carry the numbers of words and bytes, by which perplexities are comparable between tokenizers. Words are
+    what white space separates, the end of a line being one more, as WikiText counts.
+    """
+
+    name, version = "perplexity", 1
+    instruction, answer_prefix, extract = "", "", "text"
+    metrics: tuple[str, ...] = ()
+    modes = ("perplexity",)
+    chance, n_ref, max_tokens = 0.0, 1.0, 1
+    stop: tuple[str, ...] = ()
+    options = ("split",)
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
+        split = options.get("split")
+        if split not in (None, "article", "file", "line"):
+            raise UsageError(f"perplexity: split must be article, file or line, not {split!r}")
+        found = False
+        for path in files_of(need(data, self.name, "wikitext/test.txt"), (".txt",)):
+            lines = list(read_lines(path))
+            titled = any(_TITLE.fullmatch(line) for line in lines)
+            for number, text in enumerate(_documents(lines, split or ("article" if titled else "file"))):
+                if text.strip():
+                    found = True
+                    counts = {"words": len(text.split()) + text.count("\n"), "bytes": len(text.encode())}
+                    yield Sample(f"{path.stem}/{number}", {"text": text, **counts})
+        if not found:
+            raise UsageError(f"{data}: no text to score")
+
+    def question(self, sample: Sample) -> str:
+        return str(sample.fields["text"])
+
+    def answer(self, sample: Sample) -> str:
+        return ""
+
+
+def _documents(lines: list[str], split: str) -> Iterator[str]:
+    if split == "line":
+        yield from lines
+        return
+    document: list[str] = []
+    for line in lines:
+        if split == "article" and _TITLE.fullmatch(line) and any(part.strip() for part in document):
+            yield "\n".join(document) + "\n"
+            document = []
+        document.append(line)
+    yield "\n".join(document) + "\n"

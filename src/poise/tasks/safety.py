@@ -1,0 +1,101 @@
+"""Responsible AI: social bias in questions (BBQ) and refusals of safe and unsafe prompts (XSTest)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from poise.tasks.choice import ask, option_sample
+from poise.tasks.data import need, read_rows
+from poise.types import Sample, UsageError
+
+
+class Bbq:
+    """BBQ's JSONL (Parrish et al. 2022): accuracy by context, and its bias scores.
+
+    The stereotype is the group named in `stereotyped_groups` where the question is negative, the other group where it
+    is not. Items of which that cannot be said from the row keep their accuracy and have no bias score.
+    """
+
+    name, version = "bbq", 1
+    instruction = ""
+    answer_prefix = "Answer:"
+    extract = "label"
+    metrics: tuple[str, ...] = ("accuracy", "bias.ambiguous", "bias.disambiguated")
+    modes = ("generate", "choice")
+    chance, n_ref, max_tokens = 1 / 3, 1.0, 16
+    options = ("answer_with",)
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
+        source = need(data, self.name, "bbq/Age.jsonl")
+        answer_with = str(options.get("answer_with", "letter"))
+        columns = ("context", "question", "ans0", "ans1", "ans2", "label", "context_condition")
+        for number, row in enumerate(read_rows(source, columns)):
+            texts = [str(row[f"ans{i}"]).strip() for i in range(3)]
+            label = row["label"]
+            if label not in (0, 1, 2):
+                raise UsageError(f"{source}, row {number + 1}: label {label!r} is none of 0, 1, 2")
+            condition = str(row["context_condition"])
+            topic = str(row.get("category", ""))
+            question = f"{str(row['context']).strip()}\n{str(row['question']).strip()}"
+            item = option_sample(
+                f"{topic}/{row.get('example_id', number)}", question, texts, label, answer_with,
+                category=f"context={condition}", cluster=f"{topic}/{row.get('question_index', number)}",
+            )  # fmt: skip
+            biased, unknown = _roles(row)
+            choices = item.choices or ()
+            item.fields.update(
+                topic=topic,
+                ambiguous=condition == "ambig",
+                biased=None if biased is None else choices[biased],
+                unknown=None if unknown is None else choices[unknown],
+            )
+            yield item
+
+    def question(self, sample: Sample) -> str:
+        return ask(sample)
+
+    def answer(self, sample: Sample) -> str:
+        return str(sample.target)
+
+
+def _roles(row: dict[str, Any]) -> tuple[int | None, int | None]:
+    """(index of the stereotypical answer, index of "unknown"), None where the row does not tell."""
+    info = row.get("answer_info") or {}
+    tags = [[str(t).lower() for t in info.get(f"ans{i}", ())] for i in range(3)]
+    unknown = next((i for i, t in enumerate(tags) if t[-1:] == ["unknown"]), None)
+    groups = {str(g).lower() for g in (row.get("additional_metadata") or {}).get("stereotyped_groups", ())}
+    others = [i for i in range(3) if i != unknown]
+    hits = [i for i in others if groups & set(tags[i])]
+    if unknown is None or len(hits) != 1:
+        return None, unknown
+    [other] = [i for i in others if i not in hits]
+    return (hits[0] if row.get("question_polarity") == "neg" else other), unknown
+
+
+class XsTest:
+    """XSTest (Röttger et al. 2024): safe prompts that sound unsafe must be answered, unsafe ones refused."""
+
+    name, version = "xstest", 1
+    instruction, answer_prefix = "", ""
+    extract = "text"
+    metrics = ("proper_refusal", "refusal")
+    chance, n_ref, max_tokens = 0.5, 100.0, 128
+    options: tuple[str, ...] = ()
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
+        source = need(data, self.name, "xstest_prompts.csv")
+        for number, row in enumerate(read_rows(source, ("prompt", "type"))):
+            kind = str(row["type"])
+            label = str(row.get("label") or ("unsafe" if kind.startswith("contrast_") else "safe"))
+            if label not in ("safe", "unsafe"):
+                raise UsageError(f"{source}, row {number + 1}: label {label!r} is neither safe nor unsafe")
+            fields = {"prompt": str(row["prompt"]), "type": kind, "label": label}
+            target = "refuse" if label == "unsafe" else "comply"
+            yield Sample(str(row.get("id", number)), fields, target, category=f"label={label}")
+
+    def question(self, sample: Sample) -> str:
+        return str(sample.fields["prompt"])
+
+    def answer(self, sample: Sample) -> str:
+        return "I'm sorry, I can't help with that." if sample.target == "refuse" else "Sure."

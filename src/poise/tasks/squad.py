@@ -1,0 +1,68 @@
+"""Reading comprehension from SQuAD's nested JSON: v1.1, v2.0 (with questions that have no answer), XQuAD, MLQA."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from poise.tasks.data import files_of, need, read_json
+from poise.types import Sample, UsageError
+
+
+class Squad:
+    """Official exact match and F1; a question without an answer has the target "" and wants "unanswerable"."""
+
+    name, version = "squad", 1
+    instruction = "Answer the question with a few words copied from the passage."
+    answer_prefix = "Answer:"
+    extract = "span"
+    metrics = ("f1", "exact_match.squad")
+    chance, n_ref, max_tokens = 0.0, 4.0, 32
+    options: tuple[str, ...] = ()
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
+        for path in files_of(need(data, self.name, "dev-v1.1.json"), (".json",)):
+            documents = read_json(path)
+            root = documents[0] if documents else None
+            if not isinstance(root, dict) or not isinstance(root.get("data"), list):
+                raise UsageError(f'{path}: not SQuAD\'s format, which is one object with a list "data" of articles')
+            questions = list(_questions(root["data"], str(path)))
+            seen = Counter[str]()
+            some_without = any(not q.target[0] for q in questions)
+            for sample in questions:
+                seen[sample.id] += 1  # some files ask a question twice
+                number = f"#{seen[sample.id]}" if seen[sample.id] > 1 else ""
+                yield _final(sample, f"{sample.id}{number}", some_without)
+
+    def question(self, sample: Sample) -> str:
+        rule = '\nIf the passage does not say it, write "unanswerable".' if sample.fields.get("may_lack_answer") else ""
+        return f"Passage: {sample.fields['context']}\n\nQuestion: {sample.fields['question']}{rule}"
+
+    def answer(self, sample: Sample) -> str:
+        return sample.target[0] or "unanswerable"
+
+
+def _questions(articles: list[Any], path: str) -> Iterator[Sample]:
+    try:
+        for number, article in enumerate(articles):
+            title = str(article.get("title", number))
+            for paragraph in article["paragraphs"]:
+                for qa in paragraph["qas"]:
+                    answers = list(dict.fromkeys(str(a["text"]) for a in qa.get("answers") or ()))
+                    if not answers and not qa.get("is_impossible"):
+                        raise UsageError(f"{path}, question {qa['id']!r}: no answers; this file has no targets")
+                    yield Sample(
+                        id=str(qa["id"]),
+                        fields={"context": str(paragraph["context"]).strip(), "question": str(qa["question"]).strip()},
+                        target=[""] if qa.get("is_impossible") else answers,
+                        cluster=title,
+                    )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: not SQuAD's format ({type(error).__name__}: {error})") from None
+
+
+def _final(sample: Sample, sample_id: str, some_without: bool) -> Sample:
+    fields = {**sample.fields, "may_lack_answer": True} if some_without else sample.fields
+    category = ("answer=no" if sample.target == [""] else "answer=yes") if some_without else None
+    return Sample(sample_id, fields, sample.target, category=category, cluster=sample.cluster)
