@@ -70,48 +70,42 @@ class Script:
         self.config = config
         self.answers = _read_answers(config.answers)
         self.drawn = any((config.jitter, config.stall_share, config.error_share, config.accuracy < 1))
-        self.memory: dict[tuple[Any, ...], tuple[list[bytes], int]] = {}
+        self.memory: dict[tuple[Any, ...], Plan] = {}
 
     def plan(self, body: dict[str, Any], chat: bool) -> Plan:
-        prompt = prompt_of(body)
-        draw = random.Random(f"{self.config.seed}/{prompt}") if self.drawn else _NO_DRAW
-        fault = draw.choice(self.config.faults) if draw.random() < self.config.error_share else None
-        words, finish = self._words(prompt, body, draw)
-        chunks, texts = self._chunks(words, finish, prompt, body, chat)
-        return Plan(chunks, self._times(len(chunks), texts, draw), fault)
-
-    def _words(self, prompt: str, body: dict[str, Any], draw: random.Random) -> tuple[list[str], str]:
-        config = self.config
-        limit = body.get("max_tokens") or body.get("max_completion_tokens") or 1 << 30
-        text = self.answers.get(_tail(prompt), config.text)
-        if text is None:
-            words = [f"w{i} " for i in range(min(config.tokens, limit))]
-        else:
-            if prompt and _tail(prompt) in self.answers and draw.random() >= config.accuracy:
-                text = config.wrong
-            cut = text.split(" ")
-            words = [w + " " for w in cut[:-1]] + cut[-1:]
-        return words[:limit], "length" if len(words) >= limit else "stop"
-
-    def _chunks(
-        self, words: list[str], finish: str, prompt: str, body: dict[str, Any], chat: bool
-    ) -> tuple[list[bytes], int]:
-        """(payloads, how many of them carry timed text); a stream's tail of usage and [DONE] comes with the last."""
-        config = self.config
+        """A request's whole answer. What needs no draw is planned once: a burst must not queue behind planning."""
+        config, prompt = self.config, prompt_of(body)
         stream = bool(body.get("stream"))
         asked = bool((body.get("stream_options") or {}).get("include_usage")) or not stream
         usage = config.usage == "always" or (config.usage == "option" and asked)
+        limit = body.get("max_tokens") or body.get("max_completion_tokens") or 1 << 30
         prompt_tokens = len(prompt.split())
-        key = (stream, usage, chat, finish, prompt_tokens, *words)
-        if key not in self.memory:
-            if len(self.memory) > 1000:
-                self.memory.clear()
+        text = self.answers.get(_tail(prompt)) if self.answers else None
+        key = (stream, usage, chat, limit, prompt_tokens, text)
+        if self.drawn or key not in self.memory:
+            draw = random.Random(f"{config.seed}/{prompt}") if self.drawn else _NO_DRAW
+            fault = draw.choice(config.faults) if draw.random() < config.error_share else None
+            if text is not None and draw.random() >= config.accuracy:
+                text = config.wrong
+            words = self._words(text, limit)
+            finish = "length" if len(words) >= limit else "stop"
             reasoning = [f"r{i} " for i in range(config.reasoning_tokens)]
             n = len(words) + len(reasoning)
             counts = {"prompt_tokens": prompt_tokens, "completion_tokens": n, "total_tokens": prompt_tokens + n}
             make = _stream if stream else _document
-            self.memory[key] = make(words, reasoning, chat, finish, counts if usage else None, config)
+            chunks, texts = make(words, reasoning, chat, finish, counts if usage else None, config)
+            plan = Plan(chunks, self._times(len(chunks), texts, draw), fault)
+            if self.drawn:
+                return plan
+            self.memory[key] = plan
         return self.memory[key]
+
+    def _words(self, text: str | None, limit: int) -> list[str]:
+        text = self.config.text if text is None else text
+        if text is None:
+            return [f"w{i} " for i in range(min(self.config.tokens, limit))]
+        cut = text.split(" ")
+        return [*(w + " " for w in cut[:-1]), *cut[-1:]][:limit]
 
     def _times(self, chunks: int, texts: int, draw: random.Random) -> list[int]:
         """Due times after the answer's start: text k comes k gaps after the first, what follows with the last."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import heapq
 import signal
 import socket
@@ -24,9 +25,12 @@ from typing import Any, BinaryIO, cast
 import httptools
 import msgspec
 
-from poise.measure.mock_answers import MockConfig, Plan, Script, prompt_of, prompt_sha
+from poise.measure.mock_answers import MockConfig, Script, prompt_of, prompt_sha
 from poise.measure.wire import run as run_loop
+from poise.measure.wire import send_now
 from poise.types import UsageError
+
+_JSON, _STREAM = b"application/json", b"text/event-stream"
 
 
 class _Timers:
@@ -35,29 +39,35 @@ class _Timers:
     def __init__(self) -> None:
         self.heap: list[tuple[int, int, Callable[[], None]]] = []
         self.count = 0
-        self.handle: asyncio.TimerHandle | None = None
+        self.handle: asyncio.Handle | None = None
         self.armed_ns = 0
+        self.firing = False
 
     def at(self, due_ns: int, act: Callable[[], None]) -> None:
         self.count += 1
         heapq.heappush(self.heap, (due_ns, self.count, act))
-        if self.handle is None or due_ns < self.armed_ns:
+        if not self.firing and (self.handle is None or due_ns < self.armed_ns):
             self._arm()
 
     def _arm(self) -> None:
         if self.handle is not None:
             self.handle.cancel()
+        loop = asyncio.get_running_loop()
         self.armed_ns = self.heap[0][0]
-        delay_s = max(self.armed_ns - now(), 0) / 1e9
-        self.handle = asyncio.get_running_loop().call_later(delay_s, self._fire)
+        delay_ns = self.armed_ns - now()
+        self.handle = loop.call_later(delay_ns / 1e9, self._fire) if delay_ns > 500_000 else loop.call_soon(self._fire)
 
     def _fire(self) -> None:
+        """Do what is due, a few at a time, so that arrivals are seen in between."""
         self.handle = None
         horizon_ns = now() + 500_000  # uvloop's timers count milliseconds; the truth log has what really happened
-        heap = self.heap
-        while heap and heap[0][0] <= horizon_ns:
-            heapq.heappop(heap)[2]()
-        if heap and self.handle is None:
+        self.firing = True
+        for _ in range(4):
+            if not self.heap or self.heap[0][0] > horizon_ns:
+                break
+            heapq.heappop(self.heap)[2]()
+        self.firing = False
+        if self.heap:
             self._arm()
 
 
@@ -69,13 +79,23 @@ class MockServer:
         self.script = Script(config)
         self.timers = _Timers()
         self.active = 0
+        self.inbox: deque[_Reply] = deque()
         self.waiting: deque[_Reply] = deque()
         self.served = 0
         self.connections: set[_Connection] = set()
         self.log: BinaryIO | None = Path(config.truth).open("ab") if config.truth else None  # noqa: SIM115
         self.encode = msgspec.json.Encoder().encode
 
-    def start(self, reply: _Reply) -> None:
+    def arrive(self, reply: _Reply) -> None:
+        """Queue a request; one is planned per turn of the loop, so that in a burst arrivals are seen when they come."""
+        if not self.inbox:
+            asyncio.get_running_loop().call_soon(self._take)
+        self.inbox.append(reply)
+
+    def _take(self) -> None:
+        reply = self.inbox.popleft()
+        if self.inbox:
+            asyncio.get_running_loop().call_soon(self._take)
         if self.config.capacity is not None and self.active >= self.config.capacity:
             self.waiting.append(reply)
             return
@@ -99,94 +119,99 @@ class MockServer:
 class _Reply:
     """One request being answered on a connection."""
 
-    def __init__(self, server: MockServer, connection: _Connection, body: dict[str, Any], chat: bool) -> None:
-        self.server, self.connection, self.body, self.chat = server, connection, body, chat
+    def __init__(self, server: MockServer, connection: _Connection, body: bytes, chat: bool) -> None:
+        self.server, self.connection, self.raw, self.chat = server, connection, body, chat
         self.arrived_ns = connection.read_ns
         self.started_ns = 0
         self.sent_ns: list[int] = []
-        self.stream = bool(body.get("stream"))
-        self.plan: Plan | None = None
         self.outcome = "ok"
+        self.begun = False
 
     def begin(self) -> None:
         self.started_ns = self.arrived_ns if self.server.config.capacity is None else now()
+        try:
+            self.body = msgspec.json.decode(self.raw, type=dict[str, Any])
+        except msgspec.DecodeError as e:
+            self.body = {}
+            return self._refuse(400, str(e))
         self.plan = plan = self.server.script.plan(self.body, self.chat)
+        self.stream = bool(self.body.get("stream"))
         if plan.fault and plan.fault.isdigit():
-            return self._refuse(plan.fault)
-        if plan.due_ns[-1] == 0:
-            return self._at_once(plan)
-        if self.stream:
-            self.connection.write(_head(200, b"text/event-stream", None, self.server.config.keep_alive))
+            return self._refuse(int(plan.fault), "this error was asked for")
+        if plan.due_ns[-1] == 0 and not plan.fault:
+            return self._at_once()
         return self._wait()
 
     def _wait(self) -> None:
-        assert self.plan is not None
-        due = self.plan.due_ns[len(self.sent_ns)]
-        self.server.timers.at(self.started_ns + due, self._next)
+        self.server.timers.at(self.started_ns + self.plan.due_ns[len(self.sent_ns)], self._next)
 
     def _next(self) -> None:
         """Send the event whose time has come; a fault strikes halfway."""
-        plan, k = self.plan, len(self.sent_ns)
-        assert plan is not None
+        chunks, k = self.plan.chunks, len(self.sent_ns)
         if self.connection.lost:
             self.outcome = "client left"
             return self.server.end(self)
-        if plan.fault and k >= len(plan.chunks) // 2:
-            return self._strike(plan, k)
+        if self.plan.fault and k >= len(chunks) // 2:
+            self.outcome = self.plan.fault
+            return self._strike()
         self.sent_ns.append(now())
-        if not self.stream:
-            self.connection.write(_head(200, b"application/json", len(plan.chunks[0]), True) + plan.chunks[0])
-            return self._finished()
-        last = k + 1 == len(plan.chunks)
-        self.connection.write(_chunked(plan.chunks[k]) + (b"0\r\n\r\n" if last else b""))
-        return self._finished() if last else self._wait()
+        self._send(chunks[k], last=k + 1 == len(chunks))
+        return self._finished() if k + 1 == len(chunks) else self._wait()
 
-    def _at_once(self, plan: Plan) -> None:
+    def _at_once(self) -> None:
         """Everything in one write: the server as fast as it can be."""
-        if plan.fault:
-            return self._strike(plan, 0)
-        self.sent_ns = [now()] * len(plan.chunks)
-        if self.stream:
-            head = _head(200, b"text/event-stream", None, self.server.config.keep_alive)
-            self.connection.write(head + b"".join(map(_chunked, plan.chunks)) + b"0\r\n\r\n")
-        else:
-            self.connection.write(_head(200, b"application/json", len(plan.chunks[0]), True) + plan.chunks[0])
-        return self._finished()
+        chunks = self.plan.chunks
+        self.sent_ns = [now()] * len(chunks)
+        body = b"".join(map(_chunked, chunks)) + b"0\r\n\r\n" if self.stream else chunks[0]
+        self.connection.write(self._head(len(body)) + body)
+        self._finished()
 
-    def _strike(self, plan: Plan, k: int) -> None:
-        """Fail as planned: reset, wrong JSON, end without an end, or never end at all."""
-        self.outcome = plan.fault or "ok"
-        connection = self.connection
-        if not self.sent_ns and (not self.stream or plan.due_ns[-1] == 0):
-            connection.write(_head(200, b"text/event-stream", None, True))
-        if plan.fault == "endless":
-            event = _chunked(plan.chunks[0] if self.stream else b": wait\n\n")
-            self.sent_ns.append(now())
-            connection.write(event)
-            if connection.lost:
-                return self.server.end(self)
-            gap_ns = max(int(self.server.config.gap_s * 1e9), 1_000_000)
-            return self.server.timers.at(now() + gap_ns, lambda: self._strike(plan, k))
-        if plan.fault == "wrong-json":
-            connection.write(_chunked(b'data: {"choices": [{"delta": \n\n') + b"0\r\n\r\n")
+    def _send(self, data: bytes, last: bool) -> None:
+        """One event or the whole document; the head goes with the first."""
+        head = b"" if self.begun else self._head(len(data))
+        self.begun = True
+        if self.stream:
+            data = _chunked(data) + (b"0\r\n\r\n" if last else b"")
+        send_now(self.connection.transport, head + data)
+
+    def _head(self, length: int) -> bytes:
+        keep = self.server.config.keep_alive
+        return _head(200, _STREAM, None, keep) if self.stream else _head(200, _JSON, length, keep)
+
+    def _strike(self) -> None:
+        """Fail as planned: wrong JSON, a reset, an end before the end, or no end at all."""
+        fault, connection = self.plan.fault, self.connection
+        if fault == "endless":
+            return self._go_on()
+        if fault == "wrong-json":
+            self._send(b'data: {"choices": [{"delta": \n\n' if self.stream else b'{"choices": [{', last=True)
             return self._finished()
-        if plan.fault == "reset":
+        if not self.begun:
+            head = self._head(1000)
+            connection.write(head)
+        if fault == "reset":
             connection.reset()
         else:
             connection.hang_up()
         return self.server.end(self)
 
-    def _refuse(self, fault: str) -> None:
-        self.outcome = fault
-        code = int(fault)
-        words = {429: "rate limit reached", 500: "internal error", 503: "overloaded"}[code]
-        body = self.server.encode({"error": {"message": words, "type": "mock", "code": code}})
-        self.connection.write(_head(code, b"application/json", len(body), True) + body)
+    def _go_on(self) -> None:
+        if self.connection.lost:
+            return self.server.end(self)
+        if self.stream:
+            self.sent_ns.append(now())
+            self._send(self.plan.chunks[0], last=False)
+        gap_ns = max(int(self.server.config.gap_s * 1e9), 1_000_000)
+        return self.server.timers.at(now() + gap_ns, self._go_on)
+
+    def _refuse(self, code: int, message: str) -> None:
+        self.outcome = str(code)
+        body = self.server.encode({"error": {"message": message, "type": "mock", "code": code}})
+        self.connection.write(_head(code, _JSON, len(body), True) + body)
         self._finished()
 
     def _finished(self) -> None:
         self.server.served += 1
-        self.connection.reply = None
         if not self.server.config.keep_alive:
             self.connection.hang_up()
         self.server.end(self)
@@ -207,7 +232,6 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, server: MockServer) -> None:
         self.server = server
-        self.reply: _Reply | None = None
         self.lost = False
         self.read_ns = 0
 
@@ -245,12 +269,8 @@ class _Connection(asyncio.Protocol):
         chat = path.endswith(b"/chat/completions")
         if not chat and not path.endswith(b"/completions"):
             return self._plain(404, {"error": {"message": "no such path"}})
-        try:
-            body = msgspec.json.decode(b"".join(self.body), type=dict[str, Any])
-        except msgspec.DecodeError as e:
-            return self._plain(400, {"error": {"message": str(e)}})
-        self.reply = _Reply(self.server, self, body, chat)
-        return self.server.start(self.reply)
+        reply = _Reply(self.server, self, b"".join(self.body), chat)
+        return self.server.arrive(reply)
 
     def _get(self, path: bytes) -> None:
         if path == b"/health":
@@ -261,7 +281,7 @@ class _Connection(asyncio.Protocol):
 
     def _plain(self, code: int, document: dict[str, Any]) -> None:
         body = self.server.encode(document)
-        self.write(_head(code, b"application/json", len(body), True) + body)
+        self.write(_head(code, _JSON, len(body), True) + body)
 
     def hang_up(self) -> None:
         self.transport.close()
@@ -311,6 +331,9 @@ def serve(host: str, port: int, config: MockConfig) -> None:
             with contextlib.suppress(NotImplementedError):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with running(config, host, port) as (_, actual):
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(200_000, 20, 20)  # a full collection would be a stall that nobody asked for
             print(f"listening on http://{f'[{host}]' if ':' in host else host}:{actual}", flush=True)
             await stop.wait()
 
