@@ -73,14 +73,14 @@ def plane(points: Sequence[Point], look: Plane) -> str:
     layers += [_front_line(best, x_domain, y_domain, look), *_bars(points), _dots(points, best)]
     layers += _labels(points, look, x_domain, y_domain)
     scale: dict[str, Any] = {"domain": x_domain, "nice": False, "zero": False}
-    axis: dict[str, Any] = {"title": look.x_title, "tickCount": 6, "format": ".1f"}
+    axis: dict[str, Any] = {"title": look.x_title, "values": _mark_ticks(x_domain), "format": ".2~f"}
     if look.log_time:
         scale |= {"type": "log", "reverse": True}
         axis = {"title": look.x_title, "values": _ticks(x_domain), "labelExpr": SECONDS}
     x = {"field": "x", "type": "quantitative", "scale": scale, "axis": axis}
     y = {
         "field": "y", "type": "quantitative", "scale": {"domain": y_domain, "nice": False, "zero": False},
-        "axis": {"title": look.y_title, "tickCount": 6, "format": ".1f"},
+        "axis": {"title": look.y_title, "values": _mark_ticks(y_domain), "format": ".2~f"},
     }  # fmt: skip
     return draw({"layer": layers, "encoding": {"x": x, "y": y}}, look.title, look.description, look.width, look.height)
 
@@ -129,7 +129,7 @@ def draw(spec: dict[str, Any], title: str, description: str, width: int, height:
     axis = {
         "labelColor": _light("muted"), "titleColor": _light("ink"), "gridColor": _light("grid"), "domain": False,
         "ticks": False, "labelFont": FONT, "titleFont": FONT, "labelFontSize": 11, "titleFontSize": 12,
-        "titleFontWeight": 500, "labelPadding": 6, "titlePadding": 10, "labelOverlap": True,
+        "titleFontWeight": 500, "labelPadding": 6, "titlePadding": 10, "labelOverlap": True, "labelFlush": False,
     }  # fmt: skip
     whole = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json", "background": None, "width": width,
@@ -183,11 +183,8 @@ def _stairs(best: Sequence[Point], x_domain: list[float], y_domain: list[float],
 def _iso(x_domain: list[float], y_domain: list[float]) -> list[dict[str, Any]]:
     """Curves of equal balanced score B = 100·sqrt(Q·S), each labelled where it leaves the plot."""
     layers: list[dict[str, Any]] = []
-    for score in range(10, 100, 10):
+    for score, (first, last) in _iso_ends(x_domain, y_domain).items():
         product = (score / 100) ** 2
-        first, last = max(x_domain[0], product / y_domain[1]), min(x_domain[1], product / max(y_domain[0], 1e-9))
-        if first >= last or last <= 0:
-            continue
         xs = [first * (last / first) ** (i / 40) for i in range(41)] if first > 0 else [last]
         values = [{"x": x, "y": product / x} for x in xs]
         mark = {"type": "line", "color": _light("iso"), "strokeWidth": 1}
@@ -195,6 +192,17 @@ def _iso(x_domain: list[float], y_domain: list[float]) -> list[dict[str, Any]]:
         text = {"type": "text", "text": str(score), "color": _light("muted"), "fontSize": 10, "align": "right"}
         layers.append({"data": {"values": values[-1:]}, "mark": {**text, "dx": -3, "dy": -7}})
     return layers
+
+
+def _iso_ends(x_domain: list[float], y_domain: list[float]) -> dict[int, tuple[float, float]]:
+    """Balanced score -> the x between which its curve runs through the plot."""
+    found = {}
+    for score in range(10, 100, 10):
+        product = (score / 100) ** 2
+        first, last = max(x_domain[0], product / y_domain[1]), min(x_domain[1], product / max(y_domain[0], 1e-9))
+        if first < last and last > 0:
+            found[score] = (first, last)
+    return found
 
 
 def _bars(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -243,8 +251,12 @@ def _labels(points: Sequence[Point], look: Plane, x_domain: list[float], y_domai
         ends = sorted(x_px(v) for v in (p.x_lo or p.x, p.x_hi or p.x))
         bars.append((ends[0], y - 2, ends[1], y + 2))
         bars.append((x - 2, y_px(p.y_hi or p.y), x + 2, y_px(p.y_lo or p.y)))
+    if look.iso:
+        for score, (_, last) in _iso_ends(x_domain, y_domain).items():
+            x, y = x_px(last), y_px((score / 100) ** 2 / last)
+            bars.append((x - 18, y - 14, x, y))
     slots = place(places, [p.label for p in points], bars, width, height)
-    return [_label(p, slot) for p, slot in zip(points, slots)]
+    return [_label(p, slot) for p, slot in zip(points, slots) if p.label]
 
 
 def _label(point: Point, slot: Slot) -> dict[str, Any]:
@@ -270,6 +282,13 @@ def _mark_domain(values: Sequence[tuple[float | None, float, float | None]]) -> 
     while high - low < 0.3:
         low, high = max(0.0, low - 0.1), min(1.0, high + 0.1)
     return [low, high]
+
+
+def _mark_ticks(domain: Sequence[float]) -> list[float]:
+    """Tenths, or twentieths in a narrow domain."""
+    step = 0.1 if domain[1] - domain[0] > 0.45 else 0.05
+    first, last = round(domain[0] / step), round(domain[1] / step)
+    return [round(i * step, 2) for i in range(first, last + 1)][:25]
 
 
 def _time_domain(points: Sequence[Point]) -> list[float]:

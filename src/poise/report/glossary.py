@@ -7,12 +7,16 @@ SECTIONS = (QUALITY, TIMES, RATES, COSTS)
 _MARKS = ("balanced", "quality_mark", "speed_mark", "half_and_half")
 
 _BASES = {
-    TIMES: ("ttft_s", "ttfvt_s", "tpot_s", "chunk_gap_s", "e2e_s", "wait_s", "response_s", "batch_s", "amortized_s"),
+    TIMES: (
+        "e2e_s", "ttft_s", "ttfvt_s", "tpot_s", "chunk_gap_s", "wait_s", "response_s", "batch_s", "amortized_s",
+    ),
     RATES: (
-        "decode_tok_s", "request_tok_s", "system_tok_s", "chars_s", "ref_tok_s", "requests_s", "goodput_rps",
+        "system_tok_s", "request_tok_s", "decode_tok_s", "chars_s", "ref_tok_s", "requests_s", "goodput_rps",
         "correct_goodput_rps", "output_tokens",
     ),
-    COSTS: ("mem_bytes", "cpu_util", "load_s", "cold_s", "task_s", "gpu_util", "power_w", "energy_j", "usd"),
+    COSTS: (
+        "mem_bytes", "cpu_util", "gpu_mem_bytes", "gpu_util", "power_w", "energy_j", "load_s", "cold_s", "task_s", "usd",
+    ),
 }  # fmt: skip
 
 GLOSSARY = {
@@ -48,3 +52,10 @@ def section(name: str) -> str | None:
     if base in _MARKS:
         return None
     return next((title for title, bases in _BASES.items() if base in bases), QUALITY)
+
+
+def place(name: str) -> int:
+    """Where an estimate stands in its table: in the order of the quantities above; quality metrics keep their order."""
+    base = name.partition(".")[0]
+    order = [b for bases in _BASES.values() for b in bases]
+    return order.index(base) if base in order else len(order)

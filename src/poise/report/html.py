@@ -33,7 +33,11 @@ class Html:
         style = environment.get_template("style.css.j2").render(palette=charts.PALETTE)
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         html = environment.get_template("page.html.j2").render(
-            style=Markup(style), style_sha=digest, page=view.page(summary, runs), text_chars=view.TEXT_CHARS
+            style=Markup(style),
+            style_sha=digest,
+            page=view.page(summary, runs),
+            text_chars=view.TEXT_CHARS,
+            rates=view.RATES,
         )
         return html.encode("utf-8", "backslashreplace")
 

@@ -27,8 +27,10 @@ def seconds(value: float | None) -> str:
     if value is None:
         return ABSENT
     size = abs(value)
-    if value == 0 or math.isinf(value):
-        return f"{digits(value)} s"
+    if math.isinf(value):
+        return digits(value)
+    if value == 0:
+        return "0 s"
     for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (0.9995, 1e3, "ms"), (999.5, 1, "s")):
         if size < limit:
             return f"{digits(value * factor)} {unit}"
@@ -57,7 +59,7 @@ def quantity(value: float | None, unit: str) -> str:
         return mark(value, 3)
     if unit == "%":
         return f"{value:.1f} %"
-    return f"{digits(value)} {unit}".rstrip()
+    return digits(value) if math.isinf(value) else f"{digits(value)} {unit}".rstrip()
 
 
 def mark(value: float | None, places: int = 2) -> str:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from msgspec import field as empty
 
 from poise.report import charts, numbers
 from poise.report import grid as shape
 from poise.report.charts import DASHES, SERIES, SHAPES, Plane, Point
-from poise.report.glossary import GLOSSARY, SECTIONS, section
+from poise.report.glossary import GLOSSARY, SECTIONS, place, section
 from poise.report.grid import Grid, Notes, System
 from poise.report.samples import Answer, Asked, Item, asked, chosen, items, verdict
 from poise.report.text import visible
@@ -21,8 +21,11 @@ from poise.types import CellSummary, Estimate, Summary
 if TYPE_CHECKING:
     from poise.store.run import Run
 
-SAMPLES = 10
-TEXT_CHARS = 2_000
+SAMPLES, ANSWERS = 10, 800
+"""Samples shown of each task, and answers in the whole page: it must stay small enough to be mailed."""
+STRIP = 600
+LABELLED = 4
+TEXT_CHARS = 1_500
 
 
 class Look(Struct, frozen=True):
@@ -63,11 +66,16 @@ class Table(Struct):
 
 
 class Confusion(Struct):
+    """Counts of targets (rows) against answers (columns), and each label's own counts and rates."""
+
     look: Look
     rows: list[str]
     columns: list[str]
     counts: list[list[int]]
-    most: int
+    rates: list[list[str]]
+
+
+RATES = ("tp", "fp", "fn", "tn", "precision", "recall", "f1")
 
 
 class TaskView(Struct):
@@ -84,10 +92,10 @@ class TaskView(Struct):
 
 
 class Strip(Struct):
-    """When the chunks of an answer came: x positions in per mille of the sample's longest answer."""
+    """When the chunks of an answer came: positions on an axis of `STRIP` up to the sample's longest answer."""
 
-    ticks: list[float]
-    end: float
+    ticks: list[int]
+    end: int
     label: str
 
 
@@ -118,7 +126,8 @@ class Page(Struct):
 
     title: str
     caption: str
-    verdict: str
+    verdict: list[str]
+    """Its clauses, the main one first."""
     systems: list[tuple[System, Look]]
     table: Grid
     names: dict[str, str]
@@ -144,10 +153,11 @@ def page(summary: Summary, runs: Sequence[Run]) -> Page:
     for cell in asked(runs):
         cells.setdefault(cell.task, []).append(cell)
     names = shape.short_names(table.tasks)
+    limit = max(3, min(SAMPLES, ANSWERS // max(1, len(systems) * len(table.tasks))))
     return Page(
         title=", ".join(summary.runs),
         caption=shape.caption(summary, table) if summary.cells else "nothing was measured yet",
-        verdict=summary.verdict.text,
+        verdict=[c for c in summary.verdict.text.split("; ") if c],
         systems=systems,
         table=table,
         names=names,
@@ -156,7 +166,7 @@ def page(summary: Summary, runs: Sequence[Run]) -> Page:
         rivals=_rivals(summary, systems),
         taus=[(names.get(t, t), numbers.seconds(tau)) for t, tau in summary.verdict.facts.get("tau_s", {}).items()],
         bars=[_bar(s) for s in table.systems if s.overall],
-        tasks=[_task(i, t, names[t], systems, cells.get(t, [])) for i, t in enumerate(table.tasks)],
+        tasks=[_task(i, t, names[t], systems, cells.get(t, []), limit) for i, t in enumerate(table.tasks)],
         doubts=shape.doubts(summary),
         signature=shape.signature(summary),
         environment=[(run.name, flat(run.environment)) for run in runs],
@@ -213,8 +223,10 @@ def task_plane(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
         if time.value:
             points += _point(how, time, shape.quality(cell))
     described = "; ".join(f"{p.label}: {numbers.seconds(p.x)}, quality {p.y:.2f}" for p in points)
+    if len(points) > LABELLED:  # the legend names them
+        points = [structs.replace(p, label="") for p in points]
     look = Plane(
-        f"Quality against time on {task}", described, "seconds per request, mean  (faster →)", "quality →", 420, 320,
+        f"Quality against time on {task}", described, "seconds per request, mean  (faster →)", "quality →", 480, 350,
         log_time=True,
     )  # fmt: skip
     return _markup(charts.plane(points, look)) if points else None
@@ -233,7 +245,7 @@ def task_distribution(task: str, systems: Sequence[tuple[System, Look]], name: s
     )
     look = Plane(
         f"Distribution of the time per request on {task}", described, "seconds per request, at most",
-        "share of requests", 420, 320,
+        "share of requests", 480, 350,
     )  # fmt: skip
     return _markup(charts.distribution(curves, look)) if curves else None
 
@@ -283,11 +295,11 @@ def _difference(found: dict[str, float | None], unit: str) -> Cell:
 
 
 def _task(
-    number: int, task: str, name: str, systems: Sequence[tuple[System, Look]], cells: Sequence[Asked]
+    number: int, task: str, name: str, systems: Sequence[tuple[System, Look]], cells: Sequence[Asked], limit: int
 ) -> TaskView:
     mine = [(s.cells[task], how) for s, how in systems if task in s.cells]
     looks = {s.key: how for s, how in systems}
-    found = items(cells, chosen(cells, SAMPLES)) if cells else []
+    found = items(cells, chosen(cells, limit)) if cells else []
     return TaskView(
         name=name,
         anchor=f"task-{number}",
@@ -304,11 +316,19 @@ def estimates(title: str, cells: Sequence[tuple[CellSummary, Look]]) -> Table | 
     """The estimates of one section of the glossary that any of the cells has; None where there are none."""
     names = list(dict.fromkeys(n for c, _ in cells for n in c.estimates if section(n) == title))
     names = [n for n in names if any(c.estimates[n].value is not None for c, _ in cells if n in c.estimates)]
+    names = [n for n in names if not _repeats_first_text(n, cells)]
     if not names:
         return None
+    names.sort(key=place)
     notes = Notes()
     rows = [(how, [_number(c, n, notes) for n in names]) for c, how in cells]
     return Table(title, names, rows, notes.texts)
+
+
+def _repeats_first_text(name: str, cells: Sequence[tuple[CellSummary, Look]]) -> bool:
+    """Whether a time to the first visible text only says again when the first text came: nothing was hidden."""
+    twin = name.replace("ttfvt_s", "ttft_s")
+    return twin != name and all(shape.estimate(c, name).value == shape.estimate(c, twin).value for c, _ in cells)
 
 
 def _number(cell: CellSummary, name: str, notes: Notes) -> Cell:
@@ -337,8 +357,13 @@ def _confusion(cell: CellSummary, how: Look) -> Confusion | None:
     table = cell.tables.get("confusion")
     if not table:
         return None
-    most = max((n for row in table["counts"] for n in row), default=0)
-    return Confusion(how, table["rows"], table["columns"], table["counts"], max(1, most))
+    own = table.get("per_label", {})
+    rates = [[_rate(own[label].get(name)) for name in RATES] for label in table["labels"] if label in own]
+    return Confusion(how, table["labels"], table["columns"], table["counts"], rates)
+
+
+def _rate(value: float | None) -> str:
+    return str(value) if isinstance(value, int) else numbers.mark(value)
 
 
 # ---------------------------------------------------------------- samples
@@ -355,13 +380,16 @@ def _end(answer: Answer) -> float:
 
 
 def _answer(answer: Answer, how: Look, longest: float) -> AnswerView:
-    end = answer.stamps_s[-1] if answer.stamps_s else answer.done_s
+    stamps = [t for t, piece in zip(answer.stamps_s, answer.pieces) if piece]
+    took = numbers.seconds(stamps[-1] if stamps else answer.done_s)
     strip = None
-    if answer.stamps_s and longest > 0:
-        ticks = [round(1000 * t / longest, 1) for t, p in zip(answer.stamps_s, answer.pieces) if p]
-        label = f"first text after {numbers.seconds(answer.stamps_s[0])}, last after {numbers.seconds(end)}"
-        strip = Strip(ticks, round(1000 * (end or 0) / longest, 1), label)
-    return AnswerView(how, answer, verdict(answer.mark, bool(answer.failure)), strip, numbers.seconds(end))
+    if stamps and longest > 0:
+        ticks = sorted({round(STRIP * t / longest) for t in stamps})
+        label = f"after {took}"
+        if len(stamps) > 1:
+            label = f"first text after {numbers.seconds(stamps[0])}, last after {took}, {len(stamps)} chunks"
+        strip = Strip(ticks, round(STRIP * stamps[-1] / longest), label)
+    return AnswerView(how, answer, verdict(answer.mark, bool(answer.failure)), strip, took)
 
 
 # ---------------------------------------------------------------- where and how

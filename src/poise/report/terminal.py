@@ -34,7 +34,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     for number, note in enumerate(notes.texts, 1):
         lines.append(hanging(f"{shape.superscript(number)} ", Text(note), "dim"))
     if summary.verdict.text:
-        lines += ["", Text(visible(summary.verdict.text), "bold")]
+        first, rest = visible(summary.verdict.text).partition("; ")[::2]
+        lines += ["", Text.assemble((first, "bold"), f"; {rest}" if rest else "")]
     if found := doubts(summary):
         lines += ["", *found]
     if line := shape.signature(summary):
