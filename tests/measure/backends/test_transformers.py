@@ -311,6 +311,39 @@ def test_a_missing_model_is_one_sentence(tmp_path):
         opened(tmp_path, Model("tiny", {"onnx": "x"}))
 
 
+def test_learned_positions_and_sliding_windows_are_right_too(hf_folder, reference, tmp_path):
+    size = len(reference[1])
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64}
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.3}
+    configs = [
+        hf.GPT2Config(vocab_size=size, n_embd=64, n_layer=2, n_head=4, n_positions=256, **ends),
+        hf.MistralConfig(vocab_size=size, intermediate_size=128, sliding_window=16, pad_token_id=0, **heads, **ends),
+    ]
+    for config in configs:
+        folder = tmp_path / config.model_type
+        torch.manual_seed(0)
+        model = hf.AutoModelForCausalLM.from_config(config).eval()
+        model.save_pretrained(folder)
+        reference[1].save_pretrained(folder)
+        backend = opened(folder)
+        raws, _ = answers(backend, *map(ask, PROMPTS[:4]))
+        assert [tokens(r) for r in raws] == generated(model, reference[1], PROMPTS[:4])
+        prompt, options = "the quick brown " * 6 + "fox", (" fox", " lazy dog 12", " on the wall 123 on the wall")
+        _, (answer,) = answers(backend, ask(prompt, kind="choice", continuations=options))
+        skip = len(reference[1].encode(prompt)) - 1
+        for text, scored in zip(options, answer.option_logprobs, strict=True):
+            expected = full_logprobs((model, None), reference[1].encode(prompt + text))[skip:]
+            assert scored == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_without_a_cache_is_refused_at_once(reference, tmp_path):
+    config = hf.MambaConfig(vocab_size=len(reference[1]), hidden_size=32, num_hidden_layers=1)
+    hf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    reference[1].save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="keeps no key-value cache"):
+        opened(tmp_path)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_an_absent_device_is_said(hf_folder):
     with pytest.raises(UsageError, match="'cuda' is not on this machine"):

@@ -80,6 +80,9 @@ class Transformers:
         self._model.eval()
         self._torch, self._device = torch, self._model.device
         self._takes = frozenset(inspect.signature(_forward_of(self._model)).parameters)
+        if "past_key_values" not in self._takes:
+            kind = self._model.config.model_type
+            raise UsageError(f"model {model.name!r} ({kind}) keeps no key-value cache; serve it and use backend openai")
         size = sum(p.numel() * p.element_size() for p in self._model.parameters())
         torch.set_num_threads(options.threads or default_threads(size))
         return Opened(
