@@ -17,8 +17,6 @@ from poise.understand.idealize import (
     drift,
     errors,
     fit,
-    idealized_cost_usd,
-    idealized_energy_j,
     isotonic,
     noise,
     predict,
@@ -150,11 +148,6 @@ def test_drift_finds_a_rise_and_needs_times():
     assert made.lo <= made.per_hour <= made.hi
     assert made.span_s == 3600
     assert drift([Point(8, 4, 1.0), Point(8, 4, 1.1)]) is None
-
-
-def test_cost_and_energy_are_the_published_formulas():
-    assert idealized_cost_usd(36, 8, 2.5) == pytest.approx(0.2)
-    assert idealized_energy_j(2, 8, 400) == 6400
 
 
 @pytest.mark.parametrize(

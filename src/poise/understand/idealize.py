@@ -160,16 +160,6 @@ def errors(coefficients: Coefficients, points: Iterable[Point], mode: Mode = "de
     return [abs(predict(coefficients, p.prompt_tokens, p.output_tokens, mode) / p.runtime_s - 1) for p in points]
 
 
-def idealized_cost_usd(runtime_s: float, accelerators: int, per_hour_usd: float) -> float:
-    """USD of one request on hardware of its own: T · accelerators · price per hour / 3600 (same source)."""
-    return runtime_s * accelerators * per_hour_usd / 3600
-
-
-def idealized_energy_j(runtime_s: float, accelerators: int, power_w: float) -> float:
-    """Joules of one request: T · accelerators · power of one (same source)."""
-    return runtime_s * accelerators * power_w
-
-
 # ---------------------------------------------------------------- fits
 
 
