@@ -264,6 +264,12 @@ class CellSummary(Struct, frozen=True):
     tables: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
 
+    def __getitem__(self, name: str) -> Estimate:
+        """The estimate of that name; KeyError names what there is."""
+        if name not in self.estimates:
+            raise KeyError(f"no estimate {name!r}; there are: {', '.join(self.estimates)}")
+        return self.estimates[name]
+
 
 class ModelSummary(Struct, frozen=True):
     """One model x deployment x load over all its tasks."""

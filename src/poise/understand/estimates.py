@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,7 +85,7 @@ def _quantile(
 ) -> Estimate:
     if lo is None or hi is None:
         method += f"; too few ({n}) for {'a lower' if lo is None else 'an upper'} limit"
-    reason = f"{late} of {n} timed out, which count as +∞" if math.isinf(value) else None
+    reason = f"infinite: {late} of {n} timed out" if math.isinf(value) else None
     return Estimate(value, lo, hi, n, unit, better, method, reason)
 
 
@@ -127,13 +128,26 @@ def times(data: CellData) -> dict[str, Estimate]:
 def _family(
     data: CellData, name: str, values: Floats, unit: str, better: Better | None, reason: str
 ) -> dict[str, Estimate]:
-    found = {f"{name}.{q}": e for q, e in quantiles(data, values, unit, better, reason).items()}
-    return found | {f"{name}.mean": mean(data, values, unit, better, reason)}
+    found = dict(quantiles(data, values, unit, better, reason))
+    found["mean"] = mean(data, values, unit, better, reason)
+    return {f"{name}.{q}": _beside(e, len(data.columns), values) for q, e in found.items()}
+
+
+def _beside(estimate: Estimate, asked: int, values: Floats) -> Estimate:
+    """The estimate with the number of requests that gave it no value, since a failure must stand beside a latency."""
+    answered, late = int(np.isfinite(values).sum()), int(np.isinf(values).sum())
+    if estimate.value is None or answered == asked:
+        return estimate
+    late_in = estimate.n == answered + late and late > 0
+    left = asked - answered - (late if late_in else 0)
+    notes = [f"{late} timed out count as +∞"] if late_in else []
+    notes += [f"{left} of {asked} requests without it left out"] if left else []
+    return msgspec.structs.replace(estimate, method="; ".join([estimate.method, *notes]))
 
 
 def _streamed(c: Columns) -> bool:
-    """Whether answers of more than one token came in more than one piece."""
-    return bool((c.chunks >= 2).any()) or not bool((c.n_out >= 2).any())
+    """Whether any answer came in two or more pieces, or none was long enough to."""
+    return bool((c.chunks >= 2).any()) or bool((c.n_out[c.ok] < 2).all())
 
 
 def _time_reasons(data: CellData) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 
 from poise.types import Better, Estimate, ResourceSample
@@ -108,7 +109,7 @@ def _counted(samples: list[ResourceSample], window: Window, pick: Pick, since_ns
 
 def _cpu(data: CellData, readings: Sequence[list[ResourceSample]], windows: Sequence[list[Window]]) -> Estimate:
     """CPU seconds of the engine's process tree per second of wall time, in cores."""
-    per_repeat = []
+    per_repeat, whole = [], False
     for samples, own, segments in zip(readings, windows, data.segments):
         starts = {s.segment: s.t_ns for s in reversed(segments)}
         used = [_counted(samples, w, lambda s: s.cpu_s, starts.get(w.segment, 0)) for w in own]
@@ -122,7 +123,10 @@ def _cpu(data: CellData, readings: Sequence[list[ResourceSample]], windows: Sequ
         spans = [(v[-1][1] - v[0][1], (v[-1][0] - v[0][0]) * 1e-9) for v in by_segment.values() if len(v) > 1]
         if spans and sum(wall for _, wall in spans) > 0:
             per_repeat.append(sum(c for c, _ in spans) / sum(wall for _, wall in spans))
-    return mean_of(per_repeat, "cores", None, NO_MONITOR, "repeat")
+            whole = True
+    found = mean_of(per_repeat, "cores", None, NO_MONITOR, "repeat")
+    note = f"{found.method}; over the whole segment, warm-up included"
+    return msgspec.structs.replace(found, method=note) if whole else found
 
 
 def _energy(readings: Sequence[list[ResourceSample]], windows: Sequence[list[Window]]) -> Estimate:
