@@ -156,7 +156,7 @@ def _read_answers(path: str | None) -> dict[str, str]:
     try:
         rows = [msgspec.json.decode(line) for line in Path(path).read_bytes().splitlines() if line.strip()]
         return {_tail(str(r["prompt"])): str(r["answer"]) for r in rows}
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as e:
+    except (OSError, ValueError, msgspec.DecodeError, KeyError, TypeError) as e:
         raise UsageError(f'answers file {path}: expected one {{"prompt", "answer"}} a line ({e})') from None
 
 

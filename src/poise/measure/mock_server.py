@@ -28,6 +28,7 @@ import msgspec
 from poise.measure.mock_answers import MockConfig, Script, prompt_of, prompt_sha
 from poise.measure.wire import run as run_loop
 from poise.measure.wire import send_now
+from poise.measure.wire_answer import NOT_JSON
 from poise.types import UsageError
 
 _JSON, _STREAM = b"application/json", b"text/event-stream"
@@ -131,7 +132,7 @@ class _Reply:
         self.started_ns = self.arrived_ns if self.server.config.capacity is None else now()
         try:
             self.body = msgspec.json.decode(self.raw, type=dict[str, Any])
-        except msgspec.DecodeError as e:
+        except NOT_JSON as e:
             self.body = {}
             return self._refuse(400, str(e))
         self.plan = plan = self.server.script.plan(self.body, self.chat)

@@ -19,6 +19,7 @@ from poise.measure.wire import Exchange
 from poise.types import Answer, Failure
 
 MESSAGE_CHARS = 500
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -90,7 +91,7 @@ class _Reader:
         """One event's or one document's JSON; False where it is none (or none of the known shape)."""
         try:
             chunk = _decode(data)
-        except msgspec.DecodeError as e:
+        except NOT_JSON as e:
             self.fail("parse", f"the server sent what is no completion ({e}): {data[:200].decode('utf-8', 'replace')}")
             return False
         if chunk.error is not None:
@@ -160,7 +161,7 @@ def _read_document(reader: _Reader, segments: list[tuple[int, bytes]], complete:
 def _is_json(data: bytes) -> bool:
     try:
         msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return False
     return True
 
@@ -227,7 +228,7 @@ def _http_failure(exchange: Exchange, body: bytes, secret: str | None) -> Failur
     try:
         document = msgspec.json.decode(body)
         text = _error_text(document.get("error", document) if isinstance(document, dict) else document)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         text = re.sub(r"<[^>]*>", " ", text)
     facts = [f"HTTP {exchange.code}"]
     if retry := exchange.header(b"retry-after"):

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from poise.measure.presets import Preset, preset_for
 from poise.measure.wire import Exchange, Pool
-from poise.measure.wire_answer import body_segments, clean, echoed_logprobs, read_answer
+from poise.measure.wire_answer import NOT_JSON, body_segments, clean, echoed_logprobs, read_answer
 from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
 from poise.plan.spec import Deployment, Model
 from poise.types import Answer, Failure, Message, Opened, Raw, Request, UsageError
@@ -263,7 +263,7 @@ def _choice_answer(spans: list[tuple[int, int]], bodies: list[bytes], last: Answ
     for (start, end), body in zip(spans, bodies, strict=True):
         try:
             options.append(echoed_logprobs(body, start, end))
-        except (ValueError, msgspec.DecodeError) as e:
+        except (ValueError, *NOT_JSON) as e:
             return Answer(status="error", error=Failure("parse", clean(str(e), None)))
     return Answer(option_logprobs=options, usage=last.usage)
 
