@@ -32,11 +32,9 @@ _PROFILES = {
 
 def tau_s(profile: str | float, n_ref: float) -> float:
     """Reference time in seconds: TTFT* + TPOT*·n_ref of a named profile, or the seconds themselves."""
-    if isinstance(profile, str) and profile in _PROFILES:
-        first, each = _PROFILES[profile]
-        return first + each * n_ref
     try:
-        seconds = float(profile)
+        first, each = _PROFILES.get(str(profile)) or (float(profile), 0.0)
+        seconds = first + each * max(n_ref, 0.0)
     except ValueError:
         known = ", ".join(_PROFILES)
         raise UsageError(f"unknown reference time {profile!r}; give seconds or one of {known}") from None

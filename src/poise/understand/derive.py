@@ -23,14 +23,14 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from poise.store.run import CellFolder
-from poise.types import Batch, Failure, Timeline
+from poise.types import Batch, Failure, Timeline, UsageError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NO_TIME = np.iinfo(np.int64).min
 _EMPTY, _VISIBLE, _REASONING = 0, 1, 2
-_NS = 1e-9
+_SECOND = 1e9
 
 
 class _Line(Struct, gc=False):
@@ -125,7 +125,7 @@ class Window:
 
     @property
     def wall_s(self) -> float:
-        return (self.end_ns - self.start_ns) * _NS
+        return (self.end_ns - self.start_ns) / _SECOND
 
 
 def columns(folder: CellFolder) -> Columns:
@@ -208,11 +208,15 @@ class _Attempts:
 
 def _read(folder: CellFolder) -> _Attempts:
     attempts = _Attempts()
-    for line in folder.records(_Line):
-        if line.phase == "measure":
-            attempts.add(line)
-        elif line.phase == "cold" and line.status == "ok" and line.timeline is not None:
-            attempts.cold.append(max(sum(line.timeline.chunk_deltas_ns), line.timeline.done_ns) * _NS)
+    try:
+        for line in folder.records(_Line):
+            if line.phase == "measure":
+                attempts.add(line)
+            elif line.phase == "cold" and line.status == "ok" and line.timeline is not None:
+                attempts.cold.append(max(sum(line.timeline.chunk_deltas_ns), line.timeline.done_ns) / _SECOND)
+    except OverflowError:
+        path = folder.path / "records.jsonl"
+        raise UsageError(f"{path}: a number is out of range; the file is damaged") from None
     return attempts
 
 
@@ -270,7 +274,7 @@ def _chunks(attempts: _Attempts) -> _Chunks:
     times, per_row, first, last = _only(kinds != _EMPTY, at, counts)
     inside = np.ones(len(times), dtype=bool)
     inside[(np.cumsum(per_row) - per_row)[per_row > 0]] = False
-    gaps = np.diff(times, prepend=0)[inside] * _NS
+    gaps = np.diff(times, prepend=0)[inside] / _SECOND
     return _Chunks(first, first_visible, last, per_row, gaps, np.maximum(per_row - 1, 0))
 
 
@@ -281,8 +285,8 @@ def _only(mask: NDArray[np.bool_], at: Ints, counts: Ints) -> tuple[Ints, Ints, 
     ends = np.cumsum(counts)
     first, last = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
     some = counts > 0
-    first[some] = at[(ends - counts)[some]] * _NS
-    last[some] = at[ends[some] - 1] * _NS
+    first[some] = at[(ends - counts)[some]] / _SECOND
+    last[some] = at[ends[some] - 1] / _SECOND
     return at, counts, first, last
 
 
@@ -294,10 +298,10 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
     timed_out = np.array([f == "timeout" for f in failed_first], dtype=bool)
 
     sent, due, done = (np.array(x, dtype=np.int64) for x in (a.sent, a.due, a.done))
-    took = np.where(np.isnan(chunks.last), np.where(done > 0, done * _NS, np.nan), chunks.last)
+    took = np.where(np.isnan(chunks.last), np.where(done > 0, done / _SECOND, np.nan), chunks.last)
     batch_end = np.array(a.batch_end, dtype=np.int64)
     unstamped = np.isnan(took) & (batch_end != NO_TIME) & (sent != NO_TIME)
-    took[unstamped] = (batch_end[unstamped] - sent[unstamped]) * _NS
+    took[unstamped] = (batch_end[unstamped] - sent[unstamped]) / _SECOND
     took[sent == NO_TIME] = np.nan
 
     def latency(values: Floats) -> Floats:
@@ -313,9 +317,9 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
         tpot_first[:] = np.nan
     started = np.array([f not in ("dropped", "skipped") for f in a.failure], dtype=bool)
     has_due = (due != NO_TIME) & (sent != NO_TIME) & started
-    wait = np.where(has_due, (sent - np.where(has_due, due, 0)) * _NS, np.nan)
+    wait = np.where(has_due, (sent - np.where(has_due, due, 0)) / _SECOND, np.nan)
     e2e = latency(took)
-    between = np.where(first == last, 0.0, (sent[last] - sent[first]) * _NS)
+    between = np.where(first == last, 0.0, (sent[last] - sent[first]) / _SECOND)
     spent = between + took[last] + np.where(np.isnan(wait[first]), 0.0, wait[first])
 
     used = np.zeros(len(a.request), dtype=bool)
@@ -340,7 +344,7 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
         wait_s=wait[first],
         response_s=np.where(has_due[first], e2e + wait[first], np.nan),
         spent_s=spent,
-        batch_s=np.array(a.batch_ns, dtype=np.float64)[first] * _NS,
+        batch_s=np.array(a.batch_ns, dtype=np.float64)[first] / _SECOND,
         batch_size=np.array(a.batch_size, dtype=np.int64)[first],
         n_out=n_out[last],
         n_prompt=np.array(a.n_prompt, dtype=float)[last],
@@ -382,7 +386,7 @@ def _rows(a: _Attempts) -> tuple[Ints, Ints, Ints, Ints]:
 
 def _windows(a: _Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:
     segments = np.array(a.segment, dtype=np.int64)
-    ended = sent + np.maximum(done, np.nan_to_num(took / _NS).round().astype(np.int64))
+    ended = sent + np.maximum(done, np.nan_to_num(took * _SECOND).round().astype(np.int64))
     known = sent != NO_TIME
     found = []
     for segment in np.unique(segments[known]):

@@ -23,6 +23,8 @@ class CellData:
     """One cell of one run, its repeats pooled."""
 
     run: str
+    folder: CellFolder
+    """The first repeat's."""
     deployment: str
     """The deployment's name, `name@run` where two runs measured the same cell."""
     cell: Cell
@@ -90,6 +92,7 @@ def gather(runs: Sequence[Run]) -> list[CellData]:
         found.append(
             CellData(
                 run=names[number],
+                folder=folders[0],
                 deployment=deployment,
                 cell=cell,
                 analysis=runs[number].manifest.study.analysis,

@@ -92,9 +92,9 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
         return Scores(nothing, {}, None, "perplexity has no mark between 0 and 1")
     try:
         metrics = {name: lookup("metric", name)() for name in task.metrics}
-    except PoiseError as error:
+        lines = _cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
+    except PoiseError as error:  # a metric or extractor of another version, or one that would run code
         return Scores(nothing, {}, None, str(error))
-    lines = _cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
     names = list(dict.fromkeys(name for line in lines for name in line.scores)) or list(metrics)
     metric_of = {name: metrics.get(name) or metrics[name.removesuffix(".bytes")] for name in names}
     found = {name: _values(name, metric, lines) for name, metric in metric_of.items()}
