@@ -1,6 +1,5 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -306,7 +305,7 @@ def test_a_wrong_deployment_is_one_sentence(hf_folder, change, said):
 
 def test_a_missing_model_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="cannot be loaded"):
-        opened(tmp_path)
+        opened(tmp_path / "none")
     with pytest.raises(UsageError, match="no hf source"):
         opened(tmp_path, Model("tiny", {"onnx": "x"}))
 
@@ -350,9 +349,22 @@ def test_an_absent_device_is_said(hf_folder):
         opened(hf_folder, device="cuda")
 
 
-def test_a_missing_quantiser_names_the_install_command(hf_folder, monkeypatch):
-    import poise.measure.backends.transformers as module
+def test_what_can_be_known_before_loading_is_said_then(hf_folder, tmp_path, monkeypatch):
+    def check(model=None, allow_code=False, **deployment):
+        Transformers.check(
+            model or Model("tiny", {"hf": str(hf_folder)}), Deployment("t", "t", **deployment), allow_code
+        )
 
-    monkeypatch.setattr(module, "_installed", lambda _: False)
+    check()
+    with pytest.raises(UsageError, match="add --allow-code"):
+        check(options={"trust_remote_code": True})
+    check(options={"trust_remote_code": True}, allow_code=True)
+    with pytest.raises(UsageError, match="random weights cannot be quantised"):
+        check(Model("tiny", {"hf": str(hf_folder)}, weights="random"), quantization="int8")
+    with pytest.raises(UsageError, match="has no safetensors"):
+        check(Model("tiny", {"hf": str(tmp_path)}))
+    monkeypatch.setattr("poise.measure.backends._transformers_load.installed", lambda p: p in ("torch", "transformers"))
     with pytest.raises(UsageError, match="pip install bitsandbytes"):
-        opened(Path(hf_folder), quantization="int4")
+        check(quantization="int4")
+    with pytest.raises(UsageError, match=r"needs peft: pip install 'poise\[transformers\]'"):
+        check(Model("tiny", {"hf": str(hf_folder)}, adapter="x"))

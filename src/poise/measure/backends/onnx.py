@@ -33,12 +33,18 @@ class Onnx:
     reads = ("onnx",)
     capabilities = frozenset({"stream", "batch", "score", "chat", "exact_length"})
     Options = Options
+    requires = ("onnxruntime_genai",)
+
+    @staticmethod
+    def check(model: Model, deployment: Deployment, allow_code: bool = True) -> None:
+        """UsageError for what can be known to fail without loading anything."""
+        _config(model, deployment)
 
     def open(self, model: Model, deployment: Deployment) -> Opened:
         """Load the folder; UsageError where it is none, or asks for what an exported folder cannot change."""
         options = msgspec.convert(deployment.options, Options)
         folder = Path(_inprocess.source_of(model, "onnx", deployment.quantization))
-        config = _checked_config(folder, model, deployment)
+        config = _config(model, deployment)
         eos = _as_ids(config["model"]["eos_token_id"])
         self._codec = folder_codec(folder, eos, int(config["model"]["context_length"]))
         self._pad = _padding(self._codec, int(config["model"]["pad_token_id"]))
@@ -132,7 +138,9 @@ class Onnx:
         return scores
 
 
-def _checked_config(folder: Path, model: Model, deployment: Deployment) -> dict[str, Any]:
+def _config(model: Model, deployment: Deployment) -> dict[str, Any]:
+    """The folder's `genai_config.json`, where this deployment can be had from it."""
+    folder = Path(_inprocess.source_of(model, "onnx", deployment.quantization))
     path = folder / "genai_config.json"
     if not path.is_file():
         raise UsageError(

@@ -8,50 +8,19 @@ from __future__ import annotations
 
 import copy
 import inspect
-import sys
-import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
-
-import msgspec
-from msgspec import Struct
 
 from poise.measure.backends import _inprocess
 from poise.measure.backends._inprocess import Prepared
-from poise.measure.host import default_threads
-from poise.measure.tokens import Codec, text_sha, tokenizer_sha
+from poise.measure.backends._transformers_load import Options, check, load
 from poise.plan.spec import Deployment, Model
 from poise.types import Answer, Opened, Raw, Request, UsageError
 
-INSTALL = "pip install 'poise[transformers]'"
 CHUNK = 512
 """Tokens whose logits are held at once while a text is scored."""
 OPTIONS_AT_ONCE = 16
 """Continuations of one choice that run as one batch over copies of the prompt's cache."""
-DTYPES = {
-    "float32": "float32",
-    "fp32": "float32",
-    "float16": "float16",
-    "fp16": "float16",
-    "bfloat16": "bfloat16",
-    "bf16": "bfloat16",
-}
-
-
-class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    threads: int | None = None
-    """CPU threads; null: 1 for small models, else all physical cores."""
-    attention: str | None = None
-    """Attention implementation (sdpa, eager, flash_attention_2 …); null: the model's own choice."""
-    device_map: str | None = None
-    """`auto` spreads a large model over all accelerators."""
-    merge_adapter: bool = False
-    trust_remote_code: bool = False
-    """Run the model's own Python code (needs --allow-code)."""
-    allow_pickle: bool = False
-    """Load weights that are not safetensors (needs --allow-code)."""
 
 
 class Transformers:
@@ -59,45 +28,22 @@ class Transformers:
     reads = ("hf",)
     capabilities = frozenset({"stream", "batch", "score", "chat", "exact_length"})
     Options = Options
+    requires = ("torch", "transformers")
+    extra = "transformers"
+    check = staticmethod(check)
 
     def open(self, model: Model, deployment: Deployment) -> Opened:
         """Load model and tokenizer; UsageError where an extra, the device or the model is missing."""
-        torch, transformers = _libraries()
-        options = msgspec.convert(deployment.options, Options)
-        source = _inprocess.source_of(model, "hf", deployment.quantization)
-        device = _device(torch, deployment.device)
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                self._model = _load(transformers, torch, source, model, deployment, device, options)
-                if model.adapter:
-                    self._model = _adapt(self._model, model.adapter, options)
-                self._codec = _codec(transformers, source, model, self._model, options)
-            except (OSError, ValueError) as error:
-                raise UsageError(f"model {model.name!r} ({source}) cannot be loaded: {_plain(error)}") from None
-        self._model.eval()
-        self._torch, self._device = torch, self._model.device
-        self._takes = frozenset(inspect.signature(_forward_of(self._model)).parameters)
+        loaded = load(model, deployment)
+        self._torch, self._model, self._codec = loaded.torch, loaded.model, loaded.codec
+        self._device = loaded.model.device
+        # an adapter's wrapper takes anything: what counts is the causal model inside
+        inner = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
+        self._takes = frozenset(inspect.signature(inner.forward).parameters)
         if "past_key_values" not in self._takes:
-            kind = self._model.config.model_type
+            kind = loaded.model.config.model_type
             raise UsageError(f"model {model.name!r} ({kind}) keeps no key-value cache; serve it and use backend openai")
-        size = sum(p.numel() * p.element_size() for p in self._model.parameters())
-        torch.set_num_threads(options.threads or default_threads(size))
-        return Opened(
-            versions=_versions(),
-            settings={
-                "device": str(self._device),
-                "dtype": str(self._model.dtype).removeprefix("torch."),
-                "threads": torch.get_num_threads(),
-                "attention": getattr(self._model.config, "_attn_implementation", None),
-                "parameters": self._model.num_parameters(),
-                "revision": getattr(self._model.config, "_commit_hash", None),
-            },
-            tokenizer_sha=self._codec.tokenizer_sha,
-            template_sha=self._codec.template_sha,
-        )
+        return Opened(loaded.versions, loaded.settings, loaded.codec.tokenizer_sha, loaded.codec.template_sha)
 
     def prepare(self, request: Request) -> Prepared:
         return _inprocess.prepare(request, self._codec)
@@ -236,169 +182,3 @@ class Transformers:
 
     def _row(self, ids: list[int]) -> Any:
         return self._torch.tensor([ids], device=self._device)
-
-
-# ---------------------------------------------------------------- loading
-
-
-def _libraries() -> tuple[Any, Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import torch
-            import transformers
-    except ImportError as error:
-        raise UsageError(f"backend transformers needs {error.name or 'torch'}: {INSTALL}") from None
-    return torch, transformers
-
-
-def _device(torch: Any, asked: str) -> str:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if asked == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    kind = asked.partition(":")[0]
-    if kind not in there:
-        raise UsageError(f"backend transformers has no device {asked!r}; there are: auto, {', '.join(there)}")
-    if not there[kind]:
-        raise UsageError(
-            f"device {asked!r} is not on this machine (torch {torch.__version__} sees none); use auto or cpu"
-        )
-    return asked
-
-
-def _dtype(torch: Any, asked: str, device: str) -> Any:
-    """The dtype to load in: as asked; auto = float32 on a CPU, the checkpoint's own on an accelerator."""
-    if asked == "auto":
-        return torch.float32 if device == "cpu" else "auto"
-    if asked not in DTYPES:
-        raise UsageError(f"backend transformers has no dtype {asked!r}; there are: auto, float32, float16, bfloat16")
-    return getattr(torch, DTYPES[asked])
-
-
-def _load(
-    transformers: Any, torch: Any, source: str, model: Model, deployment: Deployment, device: str, options: Options
-) -> Any:
-    auto = transformers.AutoModelForCausalLM
-    dtype = _dtype(torch, deployment.dtype, device)
-    common = {"trust_remote_code": options.trust_remote_code, "attn_implementation": options.attention}
-    if model.weights == "random":
-        if deployment.quantization != "none":
-            raise UsageError("random weights cannot be quantised; use quantization: none")
-        config = transformers.AutoConfig.from_pretrained(
-            source, revision=model.revision, trust_remote_code=options.trust_remote_code
-        )
-        torch.manual_seed(0)
-        with torch.device(device):
-            return auto.from_config(config, **({} if dtype == "auto" else {"dtype": dtype}), **common)
-    where = options.device_map or (None if device == "cpu" else {"": device})
-    return auto.from_pretrained(
-        source,
-        revision=model.revision,
-        dtype=dtype,
-        device_map=where,
-        use_safetensors=None if options.allow_pickle else True,
-        quantization_config=_quantization(transformers, torch, deployment.quantization, device),
-        **common,
-    )
-
-
-def _quantization(transformers: Any, torch: Any, asked: str, device: str) -> Any:
-    """By what is installed: int8 with torchao on a CPU (the faster there), all else with bitsandbytes."""
-    if asked == "none":
-        return None
-    if asked not in ("int8", "int4"):
-        raise UsageError(f"backend transformers has no quantization {asked!r}; there are: none, int8, int4")
-    if asked == "int8" and device == "cpu" and _installed("torchao"):
-        from torchao.quantization import Int8WeightOnlyConfig
-
-        return transformers.TorchAoConfig(Int8WeightOnlyConfig())
-    if not _installed("bitsandbytes"):
-        other = " (or torchao)" if asked == "int8" and device == "cpu" else ""
-        raise UsageError(f"quantization {asked} needs bitsandbytes{other}: pip install bitsandbytes")
-    if asked == "int8":
-        return transformers.BitsAndBytesConfig(load_in_8bit=True)
-    compute = torch.float32 if device == "cpu" else torch.bfloat16
-    return transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
-
-
-def _adapt(model: Any, adapter: str, options: Options) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError:
-        raise UsageError(f"the adapter {adapter!r} needs peft: {INSTALL}") from None
-    adapted = PeftModel.from_pretrained(model, adapter)
-    return adapted.merge_and_unload() if options.merge_adapter else adapted
-
-
-def _forward_of(model: Any) -> Any:
-    """The causal model's own `forward`, also inside an adapter's wrapper (which takes anything)."""
-    return (model.get_base_model() if hasattr(model, "get_base_model") else model).forward
-
-
-def _codec(transformers: Any, source: str, model: Model, loaded: Any, options: Options) -> Codec:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        source, revision=model.revision, trust_remote_code=options.trust_remote_code
-    )
-    config = loaded.config.get_text_config()
-    context = next(
-        (getattr(config, n) for n in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-         if getattr(config, n, None)), None
-    )  # fmt: skip
-    ends = getattr(loaded.generation_config, "eos_token_id", None)
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    template = tokenizer.chat_template
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-
-    def decode(ids: Sequence[int]) -> str:
-        if fast is not None:  # what the wrapper calls, some ten times faster for the short windows of `split_pieces`
-            return str(fast.decode(list(ids), skip_special_tokens=True))
-        return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-    def render(messages: Sequence[Any]) -> str:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-    return Codec(
-        encode=lambda text, special: list(tokenizer.encode(text, add_special_tokens=special)),
-        decode=decode,
-        surface=tokenizer.convert_ids_to_tokens,
-        size=len(tokenizer),
-        eos=frozenset([ends] if isinstance(ends, int) else ends or ()),
-        bos=tokenizer.bos_token_id,
-        context=context,
-        render=render if template else None,
-        tokenizer_sha=_tokenizer_sha(transformers, source, model.revision),
-        template_sha=text_sha(template) if isinstance(template, str) else None,
-    )
-
-
-def _tokenizer_sha(transformers: Any, source: str, revision: str | None) -> str | None:
-    if Path(source).is_dir():
-        return tokenizer_sha(Path(source))
-    found = transformers.utils.cached_file(
-        source, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False
-    )
-    return tokenizer_sha(Path(found).parent) if found else None
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return package in sys.modules or find_spec(package) is not None
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "torchao"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _plain(error: Exception) -> str:
-    """The first sentence of a library's message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
