@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from support import asked, cell, write_run
+
+from poise.report.html import Html
+from poise.store.run import Run, open_run
 from poise.types import CellSummary, Check, Estimate, ModelSummary, Summary, Verdict
 
+ENDLESS = "and on " * 2_000
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eevil\u2028[bold]x[/bold]"
 
 
@@ -18,7 +24,7 @@ def seconds(value):
     return est(value, value * 0.03, unit="s", better="lower", method="clt 95%")
 
 
-def make_cell(model, deployment, task, quality, time_s, **more):
+def _cell(model, deployment, task, quality, time_s, **more):
     fields = {
         "id": f"{model}-{deployment}-{task}", "run": "demo", "load": "closed 1", "repeats": 1, "state": "ok",
         "reason": None, "planned": 120, "n": 120, "failed": 0, "failures": {}, "primary": "accuracy",
@@ -33,7 +39,7 @@ def make_cell(model, deployment, task, quality, time_s, **more):
     return CellSummary(model=model, deployment=deployment, task=task, **{**fields, **more})
 
 
-def make_model(model, deployment, balanced, quality, speed, p):
+def _model(model, deployment, balanced, quality, speed, p):
     b = est(balanced, 2.6, unit="", method="paired bootstrap 95%")
     q, s = est(quality, 0.03), est(speed, 0.02)
     tasks = {t: {"balanced": b, "quality_mark": q, "speed_mark": s} for t in TASKS}
@@ -41,6 +47,12 @@ def make_model(model, deployment, balanced, quality, speed, p):
     return ModelSummary(
         model, deployment, "closed 1", b, q, s, p, tasks, {"tau/4": low, "tau": balanced, "tau*4": high}
     )
+
+
+@pytest.fixture
+def make_cell():
+    """A CellSummary with the usual estimates."""
+    return _cell
 
 
 TASKS = ("mini-sentiment", "mini-arithmetic", "mini-linear", "mini-translation", "mini-qa")
@@ -54,11 +66,11 @@ def summary() -> Summary:
         for d, deployment in enumerate(("onnx", "transformers")):
             for t, task in enumerate(TASKS):
                 time_s = 0.004 * (1 + m) ** 1.5 * (1 + d * 0.8) * (1 + t * 0.3)
-                cells.append(make_cell(model, deployment, task, base - 0.05 * t + 0.04, time_s))
-    cells[1] = make_cell(
+                cells.append(_cell(model, deployment, task, base - 0.05 * t + 0.04, time_s))
+    cells[1] = _cell(
         "bundled:xs", "onnx", TASKS[1], 0.4, 0.005, failed=2, failures={"timeout": 1, "engine": 1}, state="partial"
     )
-    cells[13] = make_cell(
+    cells[13] = _cell(
         "bundled:s",
         "onnx",
         TASKS[3],
@@ -70,15 +82,61 @@ def summary() -> Summary:
         estimates={},
     )
     lag = Check("client_lag", "warn", "event loop lag p99 14 ms", "use fewer streams a client (--clients 2)")
-    cells[6] = make_cell("bundled:xs", "transformers", TASKS[1], 0.41, 0.009, checks=[lag])
-    cells[7] = make_cell("bundled:xs", "transformers", TASKS[2], 0.40, 0.009, checks=[lag])
+    cells[6] = _cell("bundled:xs", "transformers", TASKS[1], 0.41, 0.009, checks=[lag])
+    cells[7] = _cell("bundled:xs", "transformers", TASKS[2], 0.40, 0.009, checks=[lag])
     models = [
-        make_model("bundled:xs", "onnx", 52.4, 0.42, 0.68, 0.98), make_model("bundled:xs", "transformers", 47.1, 0.42, 0.55, 0.02),
-        make_model("bundled:s", "onnx", 58.8, 0.60, 0.57, 0.91), make_model("bundled:s", "transformers", 50.3, 0.60, 0.42, 0.0),
-        make_model("bundled:m", "onnx", 61.9, 0.80, 0.48, 1.0), make_model("bundled:m", "transformers", 53.0, 0.80, 0.35, 0.0),
+        _model("bundled:xs", "onnx", 52.4, 0.42, 0.68, 0.98),
+        _model("bundled:xs", "transformers", 47.1, 0.42, 0.55, 0.02),
+        _model("bundled:s", "onnx", 58.8, 0.60, 0.57, 0.91), _model("bundled:s", "transformers", 50.3, 0.60, 0.42, 0.0),
+        _model("bundled:m", "onnx", 61.9, 0.80, 0.48, 1.0), _model("bundled:m", "transformers", 53.0, 0.80, 0.35, 0.0),
     ]  # fmt: skip
     text = (
-        "bundled:m on onnx is best balanced: 61.9 [59.3, 64.5]. On the frontier: bundled:xs, bundled:s and bundled:m on "
-        "onnx. The fastest, bundled:xs on onnx, answers 3.1x [2.9, 3.3] faster than it and gives up 38 points of quality [33, 43]."
+        "bundled:m on onnx is best balanced, B 61.9 [59.3, 64.5]; on the frontier: bundled:xs, bundled:s and bundled:m "
+        "on onnx; the fastest, bundled:xs on onnx, gives up 38 points of quality [33, 43] for 3.1x [2.9, 3.3] the speed"
     )
     return Summary(1, ["demo"], cells, models, Verdict(text, {}))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Run:
+    """Two models on two engines, two tasks of twelve items: one answer hostile, one endless, one request failed."""
+    cells = []
+    for m, model in enumerate(("bundled:s", "bundled:m")):
+        for d, deployment in enumerate(("onnx", "transformers")):
+            time_s = 0.01 * (1 + m) * (1 + d)
+            words = [_word(i, time_s, right=i % 3 > 0 or m > 0) for i in range(12)]
+            labels = [_label(i, time_s, right=i % 4 > 0) for i in range(12)]
+            if (m, d) == (1, 1):
+                words[7] = asked("w07", "word 7", status="error", kind="engine", sent_s=1.0, done_s=0.5)
+            cells.append(cell(model, "words", words, deployment=deployment))
+            cells.append(
+                cell(model, "labels", labels, deployment=deployment, extract="label", metrics=("accuracy",), chance=0.5)
+            )
+    return open_run(write_run(Path(tmp_path_factory.mktemp("runs")) / "demo", cells, name="demo"))
+
+
+def _word(i, time_s, right):
+    text = f"word {i}" if right else HOSTILE if i == 0 else ENDLESS if i == 3 else "wrong"
+    pieces = [text[: len(text) // 2], text[len(text) // 2 :]]
+    return asked(f"w{i:02d}", f"word {i}", pieces, at_s=[time_s, 2 * time_s], sent_s=float(i), output_tokens=3)
+
+
+def _label(i, time_s, right):
+    choices = ("yes", "no")
+    target = choices[i % 2]
+    text = target if right else choices[(i + 1) % 2]
+    return asked(
+        f"l{i:02d}", target, text, e2e_s=time_s, sent_s=float(i), choices=choices, category="even" if i % 2 else "odd"
+    )
+
+
+@pytest.fixture(scope="session")
+def derived(run) -> Summary:
+    from poise.understand.summarize import summarize
+
+    return summarize([run])
+
+
+@pytest.fixture(scope="session")
+def page(derived, run) -> str:
+    return Html().render(derived, [run]).decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-QUALITY, TIMES, RATES, COSTS = "Quality", "Times", "Throughput", "Memory, processor, start"
+QUALITY, TIMES, RATES, COSTS = "Quality", "Times", "Throughput", "Memory, processor, start, cost"
 SECTIONS = (QUALITY, TIMES, RATES, COSTS)
 _MARKS = ("balanced", "quality_mark", "speed_mark", "half_and_half")
 
@@ -15,7 +15,7 @@ _BASES = {
         "correct_goodput_rps", "output_tokens",
     ),
     COSTS: (
-        "mem_bytes", "cpu_util", "gpu_mem_bytes", "gpu_util", "power_w", "energy_j", "load_s", "cold_s", "task_s", "usd",
+        "mem_bytes", "cpu_util", "gpu_mem_bytes", "gpu_util", "power_w", "energy_j", "load_s", "cold_s", "task_s",
     ),
 }  # fmt: skip
 
@@ -51,6 +51,8 @@ def section(name: str) -> str | None:
     base = name.partition(".")[0]
     if base in _MARKS:
         return None
+    if "usd" in base.split("_"):
+        return COSTS
     return next((title for title, bases in _BASES.items() if base in bases), QUALITY)
 
 

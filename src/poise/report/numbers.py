@@ -17,7 +17,8 @@ def digits(value: float, significant: int = 3) -> str:
         return "0"
     if abs(value) >= 1e6 or abs(value) < 1e-4:
         return f"{value:.{significant - 1}e}"
-    places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.{significant - 1}e}")  # 0.9996 becomes 1.00, not 1.000
+    places = max(0, significant - 1 - math.floor(math.log10(abs(rounded))))
     text = f"{value:.{places}f}"
     return text.replace("-", "−")
 
@@ -31,7 +32,7 @@ def seconds(value: float | None) -> str:
         return digits(value)
     if value == 0:
         return "0 s"
-    for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (0.9995, 1e3, "ms"), (999.5, 1, "s")):
+    for limit, factor, unit in ((9.995e-7, 1e9, "ns"), (9.995e-4, 1e6, "µs"), (0.9995, 1e3, "ms"), (999.5, 1, "s")):
         if size < limit:
             return f"{digits(value * factor)} {unit}"
     return f"{digits(value / 60)} min" if size < 36_000 else f"{digits(value / 3600)} h"

@@ -127,7 +127,7 @@ def _bands(table: Grid, notes: Notes, console: Console) -> RenderableType:
 
 def _width(drawn: Table, console: Console) -> int:
     """Columns the table would take if the terminal were endless."""
-    return Measurement.get(console, console.options.update(width=10_000), drawn).maximum - GAP
+    return Measurement.get(console, console.options.update(width=10_000), drawn).maximum
 
 
 def _draw(table: Grid, tasks: list[str], notes: Notes, layout: Layout) -> Table:

@@ -1,0 +1,53 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from poise.report.show import show
+from poise.types import UsageError
+
+
+def shown(run, sample=None, **options) -> str:
+    file = io.StringIO()
+    show(run, sample, Console(file=file, width=100, **options))
+    return file.getvalue()
+
+
+def test_the_list_starts_with_disagreements(run):
+    lines = shown(run).splitlines()
+    head = lines.index("words")
+    assert lines[head + 1].split("  ")[0] == "sample"
+    assert lines[head + 2].split() == ["w00", "✗", "✗", "✓", "✓"]
+    assert lines[head + 5].split() == ["w07", "✓", "✓", "✓", "✗"]
+
+
+def test_one_sample_in_full(run):
+    text = shown(run, "w03")
+    assert "words / w03" in text
+    assert "more characters" in text
+    assert "word 3" in text
+    assert "first after 40.0 ms, last after 80.0 ms, 3 tokens" in text
+
+
+def test_hostile_answers_are_disarmed(run):
+    text = shown(run, "words/w00", force_terminal=True, color_system=None)
+    assert "<script>alert(1)</script>␛[31m⟨U+202E⟩evil⟨U+2028⟩[bold]x[/bold]" in text.replace("\n", "")
+    assert "\u202e" not in text
+
+
+def test_failures_say_why(run):
+    assert "engine: it failed" in shown(run, "w07")
+
+
+def test_unknown_samples_are_refused_with_a_suggestion(run):
+    with pytest.raises(UsageError, match=r"no sample 'w3'.*did you mean 'w"):
+        shown(run, "w3")
+
+
+def test_an_empty_run_says_so(tmp_path):
+    from support import write_run
+
+    from poise.store.run import open_run
+
+    with pytest.raises(UsageError, match="nothing was measured"):
+        shown(open_run(write_run(tmp_path / "r", [])))
