@@ -61,7 +61,7 @@ def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
         n = len(np.unique(data.items[1][scorable]))
         if len(sums) < 2:
             return Estimate(value, None, None, n, unit, better, "corpus value; one item has no interval")
-        weights = st.bootstrap_weights(len(sums), f"corpus {data.cell.task.name}")
+        weights = st.bootstrap_weights(len(sums), "corpus")
         replicates = np.asarray(values.reduce(weights @ sums), dtype=float)
     replicates = replicates[np.isfinite(replicates)]
     if len(replicates) < len(weights) / 2:

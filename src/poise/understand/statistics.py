@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -176,16 +177,21 @@ def resample_count(units: int) -> int:
     return max(200, min(RESAMPLES, _DRAWS_AT_MOST // max(units, 1)))
 
 
-def bootstrap_weights(units: int, key: str, resamples: int | None = None) -> Floats:
-    """How often each of `units` items is drawn in each resample, [resamples, units].
+@lru_cache(maxsize=2)
+def bootstrap_weights(units: int, key: str) -> Floats:
+    """How often each of `units` items is drawn in each resample, [resamples, units]; not to be written to.
 
     Using one such matrix for all systems that answered the same items keeps them paired.
     """
-    count = resamples or resample_count(units)
+    count = resample_count(units)
     rng = generator(key)
-    weights = np.empty((count, units), dtype=np.float64)
-    for row in range(count):
-        weights[row] = np.bincount(rng.integers(0, units, units), minlength=units)
+    weights = np.empty((count, units))
+    block = max(1, 1_000_000 // units)
+    for start in range(0, count, block):
+        rows = min(block, count - start)
+        drawn = rng.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units
+        weights[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
+    weights.flags.writeable = False
     return weights
 
 
