@@ -110,6 +110,11 @@ class Columns:
     def ok(self) -> NDArray[np.bool_]:
         return np.array([f is None for f in self.failure], dtype=bool)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether any answer came in two or more pieces, or none was long enough to; else there is no first token."""
+        return bool((self.chunks >= 2).any()) or bool((self.n_out[self.ok] < 2).all())
+
     def __len__(self) -> int:
         return len(self.request)
 

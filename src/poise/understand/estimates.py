@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from poise.types import Better, Estimate
 from poise.understand import statistics as st
-from poise.understand.derive import Columns
 from poise.understand.gather import CellData
 
 Floats = NDArray[np.float64]
@@ -108,7 +107,7 @@ def times(data: CellData) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
     for name in ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "wait_s", "response_s"):
         values: Floats = getattr(c, name)
-        if name in ("ttft_s", "ttfvt_s", "tpot_s") and not _streamed(c):
+        if name in ("ttft_s", "ttfvt_s", "tpot_s") and not c.streamed:
             values = np.full(len(c), np.nan)
         found |= _family(data, name, values, "s", "lower", why[name])
     found |= gaps(data, why["chunk_gap_s"])
@@ -145,11 +144,6 @@ def _beside(estimate: Estimate, asked: int, values: Floats) -> Estimate:
     return msgspec.structs.replace(estimate, method="; ".join([estimate.method, *notes]))
 
 
-def _streamed(c: Columns) -> bool:
-    """Whether any answer came in two or more pieces, or none was long enough to."""
-    return bool((c.chunks >= 2).any()) or bool((c.n_out[c.ok] < 2).all())
-
-
 def _time_reasons(data: CellData) -> dict[str, str]:
     """Why a time is missing, should it be."""
     c = data.columns
@@ -165,14 +159,14 @@ def _time_reasons(data: CellData) -> dict[str, str]:
     tokens = "output tokens were counted neither by the engine nor by the server"
     if data.cell.task.mode == "choice":
         first, gap, tokens = ("choice items have no first token",) * 2 + ("choice items write no tokens",)
-    elif not _streamed(c):
+    elif not c.streamed:
         first = gap = "answers came in one piece (not streamed)"
     few = tokens if np.isnan(c.n_out).all() else "no answer has two tokens in two pieces"
     due = "closed loop: requests have no due time" if not data.open_loop else untimed
     return {
         "ttft_s": first,
         "ttfvt_s": first if first != "no chunk with text was stamped" else "no visible text was stamped",
-        "tpot_s": first if not _streamed(c) or data.cell.task.mode == "choice" else unanswered or few,
+        "tpot_s": first if not c.streamed or data.cell.task.mode == "choice" else unanswered or few,
         "e2e_s": untimed,
         "wait_s": due,
         "response_s": due,
