@@ -1,0 +1,344 @@
+"""How true and how fast poise's client is: measured against a server that logs what it really did.
+
+    python benchmarks/client.py                 # the whole `poise run` command, every figure
+    python benchmarks/client.py --wire          # only the backend in a bare loop: what the wire alone can do
+    python benchmarks/client.py --only streams  # one group: streams, speed, stalls, open, many
+
+The client (all its processes) is pinned to one core, the mock server to another. Errors compare what the records say
+with the server's truth log: TTFT error = (first chunk stamped - request sent) - (first chunk sent - request arrived);
+gap error = largest gap seen - largest gap sent, per stream. CPU and memory count every process of the command; a rate
+counts the time from the first request to the last. Targets stand beside the figures. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from poise.measure.mock_answers import prompt_sha
+from poise.store.run import open_run
+from poise.types import Message, Record, Request
+
+CORES = sorted(os.sched_getaffinity(0))
+CLIENT_CORE, SERVER_CORE = CORES[0], CORES[-1]
+
+
+class Figure(msgspec.Struct):
+    """One measured number and what it should be (None: shown, not judged)."""
+
+    group: str
+    case: str
+    name: str
+    value: float | None
+    unit: str
+    target: str | None = None
+
+    @property
+    def met(self) -> bool | None:
+        if self.target is None or self.value is None:
+            return None
+        sign, limit = self.target.split()
+        return self.value <= float(limit) if sign == "<=" else self.value >= float(limit)
+
+
+class Measured(msgspec.Struct):
+    """What one command left behind."""
+
+    records: list[Record]
+    prompts: dict[str, str]
+    """request id -> key in the truth log."""
+    truth: dict[str, dict[str, Any]]
+    cpu_s: float
+    rss_mb: float
+    start_s: float
+    """Command start to the very first request."""
+    end_s: float
+    """First measured request to the last parsed record written (--wire: to the end of the last answer)."""
+
+
+@contextlib.contextmanager
+def mock(truth: Path, **config: Any) -> Iterator[str]:
+    """A mock server on its own core; yields its address."""
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in config.items()]
+    command = [*on(SERVER_CORE), sys.executable, "-m", "poise.measure.mock_server", f"--truth={truth}", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().split()[-1]
+        finally:
+            server.terminate()
+
+
+def on(core: int) -> list[str]:
+    return ["taskset", "-c", str(core)]
+
+
+def study(url: str, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "name": "client",
+        "models": [{"name": "mock", "source": {"api": "mock"}}],
+        "deployments": [{"name": "mock", "backend": "openai", "base_url": f"{url}/v1", "options": options}],
+        "tasks": [{"task": "synthetic", "options": {"n": n, "prompt_tokens": 16, "output_tokens": tokens}}],
+        "loads": [load],
+        "warmup": 0,
+    }
+
+
+def by_command(
+    folder: Path, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any], mock_args: Any
+) -> Measured:
+    """The whole `poise run` on one core; its records, its processes' CPU and peak memory."""
+    truth = folder / "truth.jsonl"
+    with mock(truth, tokens=tokens, **mock_args) as url:
+        (folder / "study.yaml").write_text(json.dumps(study(url, n, load, tokens, options)))
+        command = [*on(CLIENT_CORE), sys.executable, "-m", "poise.cli", "run", str(folder / "study.yaml"), "-q"]
+        started = time.perf_counter_ns()
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        with (folder / "out.txt").open("w") as out:
+            client = subprocess.Popen([*command, "-o", str(folder / "run")], stdout=out, stderr=out, env=environment)
+            family = Family(client.pid)
+            code = client.wait()
+            family.stop()
+    if code:
+        sys.exit(f"poise run failed:\n{(folder / 'out.txt').read_text()}")
+    [cell] = open_run(folder / "run").cells()
+    everything = list(cell.records())
+    records = [r for r in everything if r.phase == "measure"]
+    begin = min(r.timeline.sent_ns for r in everything if r.timeline)
+    first = min(r.timeline.sent_ns for r in records if r.timeline)
+    last = max(s.t_ns for s in cell.segments())
+    prompts = {r.id: prompt_sha(r.messages[-1].content if r.messages else r.prompt or "") for r in cell.requests()}
+    return Measured(
+        records,
+        prompts,
+        read_truth(truth, set(prompts.values())),
+        family.cpu_s(first, last),
+        family.peak_mb,
+        (begin - started) / 1e9,
+        (last - first) / 1e9,
+    )
+
+
+def by_wire(
+    folder: Path, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any], mock_args: Any
+) -> Measured:
+    """The backend alone in this process: a closed or an open loop around `send`, `finish` when all is over."""
+    from poise.measure import drive, wire
+    from poise.measure.backends.openai import OpenAI
+    from poise.plan.spec import Deployment, Model
+
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    truth = folder / "truth.jsonl"
+    backend = OpenAI()
+    requests = [
+        Request(str(i), str(i), "generate", "", messages=(Message("user", f"question {i}"),), max_tokens=tokens)
+        for i in range(n)
+    ]
+    seen: list[Any] = []
+
+    async def main() -> tuple[float, float]:
+        await backend.warm(min(int(load.get("closed", 64)), n))
+        gc.collect()
+        gc.disable()
+        started, cpu = time.perf_counter(), time.process_time()
+
+        async def ask(request: Request) -> None:
+            prepared = backend.prepare(request)
+            seen.append((request, prepared, await backend.send(prepared)))
+
+        async def lane(todo: Iterator[Request]) -> None:
+            for request in todo:
+                await ask(request)
+
+        if "closed" in load:
+            todo = iter(requests)
+            await asyncio.gather(*(lane(todo) for _ in range(int(load["closed"]))))
+        else:
+            tasks = []
+            for i, request in enumerate(requests):
+                await asyncio.sleep(started + i / load["open"] - time.perf_counter())
+                tasks.append(asyncio.create_task(ask(request)))
+            await asyncio.gather(*tasks)
+        gc.enable()
+        return time.perf_counter() - started, time.process_time() - cpu
+
+    with mock(truth, tokens=tokens, **mock_args) as url:
+        backend.open(Model("m", {"api": "mock"}), Deployment("d", "openai", base_url=url, options=options))
+        wall_s, cpu_s = wire.run(main())
+    began = time.process_time()
+    records = [drive.record(r, raw, backend.finish(p, raw), "measure", 0, 1) for r, p, raw in seen]
+    cpu_s += time.process_time() - began
+    prompts = {r.id: prompt_sha(r.messages[-1].content) for r in requests if r.messages}
+    rss_mb = psutil.Process().memory_info().rss / 1e6
+    return Measured(records, prompts, read_truth(truth, set(prompts.values())), cpu_s, rss_mb, 0.0, wall_s)
+
+
+class Family:
+    """A process and all its children, looked at ten times a second: peak resident memory, CPU time over time."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak_mb, self.process, self.over = 0.0, psutil.Process(pid), threading.Event()
+        self.spent: dict[int, float] = {}
+        self.history: list[tuple[int, float]] = []
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.1):
+            rss = 0
+            with contextlib.suppress(psutil.Error):
+                for p in (self.process, *self.process.children(recursive=True)):
+                    times = p.cpu_times()
+                    self.spent[p.pid] = times.user + times.system
+                    rss += p.memory_info().rss
+            self.peak_mb = max(self.peak_mb, rss / 1e6)
+            self.history.append((time.perf_counter_ns(), sum(self.spent.values())))
+
+    def cpu_s(self, start_ns: int, end_ns: int) -> float:
+        """CPU seconds between two clock readings: from the last look before the first to the first after the second."""
+        before = max((c for t, c in self.history if t <= start_ns), default=0.0)
+        after = min((c for t, c in self.history if t >= end_ns), default=self.history[-1][1])
+        return after - before
+
+    def stop(self) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def read_truth(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
+    lines = map(msgspec.json.decode, path.read_bytes().splitlines())
+    return {line["prompt_sha"]: line for line in lines if line["prompt_sha"] in wanted}
+
+
+def quantile(values: list[float], q: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(q * len(ordered)), len(ordered) - 1)]
+
+
+def stamps(record: Record) -> list[int]:
+    assert record.timeline is not None
+    return list(itertools.accumulate(record.timeline.chunk_deltas_ns, initial=record.timeline.sent_ns))[1:]
+
+
+def largest_gap(times: list[int]) -> int:
+    return max((b - a for a, b in itertools.pairwise(times)), default=0)
+
+
+def fidelity(group: str, case: str, m: Measured, streams: int, whole: bool) -> list[Figure]:
+    """Errors against the truth, delivered concurrency, cost."""
+    ttft, gap, overlap = [], [], 0
+    chunks = sum(len(r.pieces) for r in m.records)
+    for r in m.records:
+        truth, seen = m.truth[m.prompts[r.request_id]], stamps(r)
+        assert r.timeline is not None
+        ttft.append((seen[0] - r.timeline.sent_ns - (truth["sent_ns"][0] - truth["arrived_ns"])) / 1e6)
+        gap.append(abs(largest_gap(seen) - largest_gap(truth["sent_ns"][: len(seen)])) / 1e6)
+        overlap += truth["sent_ns"][-1] - truth["arrived_ns"]
+    begun = min(t["arrived_ns"] for t in m.truth.values())
+    ended = max(t["sent_ns"][-1] for t in m.truth.values())
+    figures = [
+        Figure(group, case, "TTFT error p50", quantile(ttft, 0.5), "ms", "<= 0.3"),
+        Figure(group, case, "TTFT error p99", quantile(ttft, 0.99), "ms", "<= 1.5"),
+        Figure(group, case, "largest gap error", max(gap), "ms", "<= 2"),
+        Figure(group, case, "delivered concurrency", overlap / (ended - begun) / streams, "of asked", ">= 0.99"),
+        Figure(group, case, "CPU per 1000 chunks", m.cpu_s / chunks * 1000, "s", "<= 0.015"),
+        Figure(group, case, "memory", m.rss_mb, "MB", "<= 120"),
+    ]
+    if whole:
+        figures.append(Figure(group, case, "start to first request", m.start_s, "s", "<= 1.5"))
+    return figures
+
+
+def streams(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
+    for n in (64, 256):
+        m = measure(fresh(folder), 6 * n, {"closed": n}, 128, {}, {"ttft": 0.1, "gap": 0.01})
+        yield from fidelity("streams", f"{n} streams, TTFT 100 ms, gap 10 ms", m, n, whole)
+
+
+def speed(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
+    m = measure(fresh(folder), 64 * 100, {"closed": 64}, 128, {}, {})
+    chunks = sum(len(r.pieces) for r in m.records)
+    least = ">= 100000" if whole else ">= 250000"
+    yield Figure("speed", "64 streams, no pauses", "chunks received and stamped", chunks / m.end_s, "/s", least)
+    m = measure(fresh(folder), 40_000, {"closed": 64}, 16, {"stream": False}, {})
+    yield Figure("speed", "64 connections, not streamed", "requests", len(m.records) / m.end_s, "/s", ">= 8000")
+    yield Figure("speed", "two client processes", "speed-up over one", None, "", ">= 1.8")
+
+
+def stalls(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
+    m = measure(
+        fresh(folder), 256, {"closed": 64}, 64, {}, {"ttft": 0.05, "gap": 0.01, "stall_share": 0.1, "stall_s": 0.4}
+    )
+    errors, stalled = [], 0
+    for r in m.records:
+        sent = largest_gap(m.truth[m.prompts[r.request_id]]["sent_ns"][: len(r.pieces)])
+        if sent > 300e6:
+            stalled += 1
+            errors.append(abs(largest_gap(stamps(r)) - sent) / 1e6)
+    yield Figure("stalls", "400 ms in 10 % of streams", "share of streams", stalled / len(m.records), "")
+    yield Figure("stalls", "400 ms in 10 % of streams", "largest gap error", max(errors), "ms", "<= 5")
+
+
+def open_loop(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
+    for rate, target in ((500, "<= 3"), (40, "<= 2")):
+        load = {"open": rate, "arrivals": "constant"}
+        m = measure(fresh(folder), rate * 8, load, 4, {}, {"ttft": 0.02, "gap": 0.005})
+        sent = sorted(r.timeline.sent_ns for r in m.records if r.timeline)
+        start = sent[0]
+        late = [(r.timeline.sent_ns - r.due_ns) / 1e6 for r in m.records if r.timeline and r.due_ns is not None]
+        late = late or [(t - start) / 1e6 - i * 1000 / rate for i, t in enumerate(sent)]
+        achieved = (len(sent) - 1) / (sent[-1] - start) * 1e9
+        yield Figure("open", f"{rate} requests/s", "achieved", achieved, "/s", f">= {rate * 0.998:g}")
+        yield Figure("open", f"{rate} requests/s", "lateness p99", quantile(late, 0.99), "ms", target)
+
+
+def many(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
+    m = measure(fresh(folder), 100_000, {"closed": 64}, 16, {}, {})
+    yield Figure("many", "100 000 requests", "records", float(len(m.records)), "", ">= 100000")
+    yield Figure("many", "100 000 requests", "memory", m.rss_mb, "MB", "<= 320")
+
+
+GROUPS = {"streams": streams, "speed": speed, "stalls": stalls, "open": open_loop, "many": many}
+
+
+def fresh(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wire", action="store_true")
+    parser.add_argument("--only", choices=GROUPS, action="append")
+    chosen = parser.parse_args()
+    if len(CORES) < 2:
+        sys.exit("this benchmark needs two cores: one for the client, one for the server")
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen.only or GROUPS:
+            for figure in GROUPS[name](by_wire if chosen.wire else by_command, not chosen.wire, Path(folder)):
+                figures.append(figure)
+                value = "not measured" if figure.value is None else f"{figure.value:,.3f} {figure.unit}"
+                mark = {True: "ok", False: "MISSED", None: ""}[figure.met]
+                print(f"{figure.case:36} {figure.name:28} {value:>24}   {figure.target or '':12} {mark}", flush=True)
+    print(json.dumps({"mode": "wire" if chosen.wire else "run", "figures": [msgspec.to_builtins(f) for f in figures]}))
+
+
+if __name__ == "__main__":
+    main()
