@@ -184,15 +184,11 @@ def echoed_logprobs(body: bytes, start: int, end: int) -> list[float]:
     try:
         found = document["choices"][0]["logprobs"]
         offsets, values = found["text_offset"], found["token_logprobs"]
+        stops = [*offsets[1:], end]  # without a generated token behind it, the last one ends where the text does
+        chosen = [v for at, stop, v in zip(offsets, stops, values, strict=True) if at < end and stop > start]
+        out = [float(v) for v in chosen]
     except (KeyError, IndexError, TypeError):
-        raise ValueError("the server returned no log-probabilities of the prompt") from None
-    stops = [*offsets[1:], None]
-    out = []
-    for offset, stop, value in zip(offsets, stops, values, strict=True):
-        if offset < end and (stop is None or stop > start) and (stop is not None or offset >= start):
-            if value is None:
-                raise ValueError("the first token has no log-probability; the prompt must not be empty")
-            out.append(float(value))
+        raise ValueError("the server returned no log-probabilities of the prompt, or none of its first token") from None
     if not out:
         raise ValueError("no echoed token covers the choice")
     return out

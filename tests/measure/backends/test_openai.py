@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from poise.measure import wire
 from poise.measure.backends.openai import OpenAI
 from poise.measure.mock_answers import MockConfig, prompt_sha
 from poise.measure.mock_server import running
+from poise.measure.wire_answer import echoed_logprobs
 from poise.plan.spec import Deployment, Model
 from poise.types import Message, Request, UsageError
 
@@ -112,7 +114,7 @@ def test_http_errors_say_why():
     config = MockConfig(error_share=1.0, faults=("429",))
     [(_, answer)] = ask(config, request())
     assert answer.error.http_status == 429
-    assert answer.error.message == "HTTP 429, retry after 1: rate limit reached"
+    assert answer.error.message == "HTTP 429, retry after 1: this error was asked for"
 
 
 def test_connections_are_reused_and_replaced_when_the_server_closes():
@@ -186,3 +188,62 @@ def test_bad_input_is_one_sentence(deployment, message, monkeypatch):
     with pytest.raises(UsageError) as caught:
         OpenAI().open(Model("m", {"api": "x"}), Deployment("d", "openai", **deployment))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+async def echoing(reader, writer):
+    """A completions server with echo: one token a character (so the target is countable), log-probability -k/10."""
+    while head := await reader.readuntil(b"\r\n\r\n"):
+        size = int(re.search(rb"content-length: (\d+)", head)[1])
+        body = json.loads(await reader.readexactly(size))
+        assert body["echo"] is True and body["logprobs"] == 1
+        text = body["prompt"] + "!"
+        values = [None] + [-k / 10 for k in range(1, len(text))]
+        logprobs = {"tokens": list(text), "token_logprobs": values, "text_offset": list(range(len(text)))}
+        data = json.dumps({"choices": [{"index": 0, "text": text, "logprobs": logprobs}]}).encode()
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(data) + data
+        )
+
+
+def test_choices_are_scored_through_echoed_prompts():
+    async def main():
+        server = await asyncio.start_server(echoing, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        deployment = Deployment("d", "openai", base_url=url, preset="llama-cpp-python")
+        assert "score" in OpenAI.capabilities_of(deployment)
+        backend = OpenAI()
+        backend.open(Model("m", {"api": "x"}), deployment)
+        prepared = backend.prepare(request("abé", kind="choice", continuations=(" yes", "né")))
+        raw = await backend.send(prepared)
+        answer = backend.finish(prepared, raw)
+        backend.close()
+        server.close()
+        await asyncio.sleep(0.01)
+        return raw, answer
+
+    raw, answer = wire.run(main())
+    assert answer.error is None and raw.stamps == [] and raw.sent_ns < raw.done_ns
+    assert answer.option_logprobs == [[-0.3, -0.4, -0.5, -0.6], [-0.3, -0.4]]
+
+
+@pytest.mark.parametrize(("start", "found"), [(4, [-2.0, -3.0]), (3, [-2.0, -3.0]), (6, [-3.0])])
+def test_a_token_across_the_border_belongs_to_the_choice(start, found):
+    logprobs = {"token_logprobs": [None, -2.0, -3.0, -9.0], "text_offset": [0, 3, 6, 8]}
+    body = json.dumps({"choices": [{"logprobs": logprobs}]}).encode()
+    assert echoed_logprobs(body, start, 8) == found
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"token_logprobs": [], "text_offset": []}])
+def test_a_server_without_prompt_logprobs_is_a_recorded_failure(logprobs):
+    with pytest.raises(ValueError):
+        echoed_logprobs(json.dumps({"choices": [{"logprobs": logprobs}]}).encode(), 1, 2)
+
+
+def test_what_cannot_be_asked_is_refused_in_prepare():
+    async def main():
+        async with opened(MockConfig(), preset="tgi") as backend:
+            for r in (request(kind="choice", continuations=("a",)), request(kind="windows")):
+                with pytest.raises(UsageError):
+                    backend.prepare(r)
+
+    wire.run(main())
