@@ -83,8 +83,7 @@ def test_failures_and_timeouts_are_worth_nothing(tmp_path: Path) -> None:
     )[0]  # τ = 2 + .1·10 = 3
     found = items(data)
     assert isinstance(found, Items)
-    assert found.q.tolist() == [1, 0, 0, 1]
-    assert found.speed() == pytest.approx([0.5, 0, 0, 0.5])
+    assert found.marks.tolist() == [1, 0, 0, 1]
     assert found.score() == pytest.approx(100 * np.sqrt(0.5 * 0.25))
 
 
@@ -94,8 +93,18 @@ def test_repeats_are_averaged_per_item_first(tmp_path: Path) -> None:
 
     found = items(gathered(tmp_path, repeat(0, "x", 3.0), repeat(1, "y", 9.0))[0])
     assert isinstance(found, Items)
-    assert found.q.tolist() == [0.5, 1.0]
-    assert found.speed() == pytest.approx([(0.5 + 0.25) / 2, 0.5])
+    assert found.per_item(found.marks).tolist() == [0.5, 1.0]
+    assert found.score() == pytest.approx(100 * np.sqrt(0.75 * ((0.5 + 0.25) / 2 + 0.5) / 2))
+
+
+def test_repeats_that_differ_widen_the_interval() -> None:
+    def twice(seconds: list[float]) -> Items:
+        rows, repeat = np.tile(np.arange(50), 2), np.repeat([0, 1], 50)
+        return Items([str(i) for i in range(50)], rows, repeat, np.ones(100), np.repeat(seconds, 50), 0.0, 3.0, 0.5)
+
+    same, apart = (marks_of_task("t", [twice(s)])[0].estimate("score") for s in ([3.0, 3.0], [1.0, 9.0]))
+    assert (same.lo, same.hi) == pytest.approx((same.value, same.value))
+    assert apart.lo == pytest.approx(50) and apart.hi == pytest.approx(100 * np.sqrt(0.75))  # either run alone
 
 
 def test_an_open_loop_counts_from_due(tmp_path: Path) -> None:
@@ -122,7 +131,7 @@ def test_the_studys_tau_and_weight(tmp_path: Path) -> None:
 def synthetic(q: list[float], seconds: list[float], units: list[str] | None = None) -> Items:
     n = len(q)
     names = units or [str(i) for i in range(n)]
-    return Items(names, np.array(q), np.arange(n), np.array(seconds), 0.0, 3.0, 0.5)
+    return Items(names, np.arange(n), np.zeros(n, dtype=int), np.array(q), np.array(seconds), 0.0, 3.0, 0.5)
 
 
 def test_systems_on_the_same_items_are_paired() -> None:

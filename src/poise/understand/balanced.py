@@ -20,6 +20,7 @@ from poise.understand import statistics as st
 from poise.understand.gather import CellData, state_of
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 FACTORS = {"tau/4": 0.25, "tau": 1.0, "tau*4": 4.0}
 _PROFILES = {
@@ -77,55 +78,55 @@ def crossing(q1: float, t1: float, q2: float, t2: float) -> float | None:
 
 @dataclass(frozen=True)
 class Items:
-    """A cell's items for the balanced score: mean mark and mean speed mark per item."""
+    """A cell's requests for the balanced score, and which item each of them asks."""
 
     units: list[str]
-    q: Floats
-    """NaN = unscorable."""
-    rows: NDArray[np.int64]
+    """Name of each item for resampling: its cluster, else itself."""
+    rows: Ints
     """Item of each request."""
+    repeat: Ints
+    marks: Floats
+    """q of each request, NaN = unscorable."""
     seconds: Floats
     """Time of each request, +inf = failed."""
     chance: float
     tau: float
     weight: float
 
-    def speed(self, factor: float = 1.0) -> Floats:
-        """Mean speed mark of each item at τ·factor."""
-        marks = speed_marks(self.seconds, self.tau * factor)
-        return np.bincount(self.rows, weights=marks, minlength=len(self.q)) / np.bincount(self.rows)
+    def per_item(self, values: Floats, inside: NDArray[np.bool_] | None = None) -> Floats:
+        """Mean of each item's known values (repeats and draws first); NaN where it has none."""
+        known = np.isfinite(values) if inside is None else np.isfinite(values) & inside
+        total = np.bincount(self.rows[known], weights=values[known], minlength=len(self.units))
+        count = np.bincount(self.rows[known], minlength=len(self.units))
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
     def score(self, factor: float = 1.0) -> float:
         """B at τ·factor."""
-        quality = quality_mark(float(np.nanmean(self.q)), self.chance)
-        return float(balanced_score(quality, float(self.speed(factor).mean()), self.weight))
+        quality = quality_mark(float(np.nanmean(self.per_item(self.marks))), self.chance)
+        speed = float(self.per_item(speed_marks(self.seconds, self.tau * factor)).mean())
+        return float(balanced_score(quality, speed, self.weight))
 
 
 def items(data: CellData) -> Items | str:
     """The cell's items, or the reason why it has no balanced score."""
     c, task, first = data.columns, data.cell.task, data.scores.first
     state, why = state_of(data)
-    if not len(c) or (state == "failed" and c.ok.any()):
+    if not len(c) or (state == "failed" and len(c) < data.planned):
         return why or "nothing was measured"
     if first is None:
         return data.scores.unscored or "nothing was scored"
-    ok = c.ok
     if np.isnan(first.values).all():
         return "no answer could be scored"
-    untimed = int((np.isnan(c.spent_s) & ok).sum())
+    untimed = int((np.isnan(c.spent_s) & c.ok).sum())
     if untimed:
         return f"{untimed} answered requests have no time"
-    codes = data.items[1]
-    q = np.where(ok, first.q, 0.0)
-    count = np.bincount(codes, weights=~np.isnan(q))
-    with np.errstate(invalid="ignore"):
-        per_item = np.bincount(codes, weights=np.nan_to_num(q)) / np.where(count > 0, count, np.nan)
     profile = task.tau if data.analysis.tau == "auto" else data.analysis.tau
     return Items(
         units=data.unit_names(),
-        q=per_item,
-        rows=codes,
-        seconds=np.where(ok, c.spent_s, np.inf),
+        rows=data.items[1],
+        repeat=c.repeat,
+        marks=np.where(c.ok, first.q, 0.0),
+        seconds=np.where(c.ok, c.spent_s, np.inf),
         chance=task.chance,
         tau=tau_s(profile, task.n_ref),
         weight=data.analysis.weight,
@@ -151,7 +152,11 @@ class Marks:
     def estimate(self, name: str, unit: str = "") -> Estimate:
         """A mark as an estimate with its paired bootstrap interval."""
         value = float(getattr(self, name))
-        method = "0: not better than guessing" if name == "score" and value == 0 else "paired bootstrap over items"
+        if math.isnan(value):
+            return Estimate(None, unit=unit, better=_BETTER[name], reason="no request was answered")
+        method = "paired bootstrap over items"
+        if name == "score" and value == 0:
+            method = f"0: {'no request was answered' if math.isnan(self.mean_s) else 'not better than guessing'}"
         drawn = self.replicates[name]
         drawn = drawn[np.isfinite(drawn)]
         if self.n < 2 or len(drawn) < 2:
@@ -170,7 +175,10 @@ _BETTER: dict[str, Better] = {
 
 
 def marks_of_task(task: str, systems: Sequence[Items]) -> list[Marks]:
-    """The marks of all systems on one task, resampled together over the union of their items (clusters)."""
+    """The marks of all systems on one task, resampled together over the union of their items (clusters).
+
+    Repeated runs are resampled too, and alike for all systems: they were interleaved, so they share what drifted.
+    """
     index = {name: i for i, name in enumerate(sorted({u for s in systems for u in s.units}))}
     if not index:
         return []
@@ -178,23 +186,16 @@ def marks_of_task(task: str, systems: Sequence[Items]) -> list[Marks]:
     return [_marks(s, np.array([index[u] for u in s.units]), len(index), weights) for s in systems]
 
 
-def _marks(system: Items, units: NDArray[np.int64], count: int, weights: Floats) -> Marks:
-    speed = system.speed()
-    answered = np.isfinite(system.seconds)
-    spent = np.bincount(system.rows[answered], weights=system.seconds[answered], minlength=len(system.q))
-    timed = np.bincount(system.rows[answered], minlength=len(system.q))
-    scorable = ~np.isnan(system.q)
-    columns = np.stack(
-        [
-            np.bincount(units, weights=np.nan_to_num(system.q), minlength=count),
-            np.bincount(units, weights=scorable, minlength=count),
-            np.bincount(units, weights=speed, minlength=count),
-            np.bincount(units, minlength=count).astype(float),
-            np.bincount(units, weights=spent / np.maximum(timed, 1), minlength=count),
-            np.bincount(units, weights=timed > 0, minlength=count),
-        ],
-        axis=1,
-    )
+def _marks(system: Items, units: Ints, count: int, weights: Floats) -> Marks:
+    repeats = np.unique(system.repeat)
+    sums = _sums(system, units, count, None)
+    if len(repeats) == 1:
+        drawn = weights @ sums
+    else:
+        picked = st.bootstrap_weights(len(repeats), "repeats")[: len(weights)]
+        drawn = np.zeros((len(weights), sums.shape[1]))
+        for column, repeat in enumerate(repeats):
+            drawn += picked[:, column, None] * (weights @ _sums(system, units, count, system.repeat == repeat))
 
     def means(sums: Floats) -> dict[str, Floats]:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -203,8 +204,18 @@ def _marks(system: Items, units: NDArray[np.int64], count: int, weights: Floats)
         score = balanced_score(quality, s, system.weight)
         return {"quality": quality, "speed": s, "score": score, "mean_q": q, "mean_s": t}
 
-    value = {k: float(v) for k, v in means(columns.sum(axis=0)).items()}
-    return _of(value, int(scorable.sum()), means(weights @ columns))
+    value = {k: float(v) for k, v in means(sums.sum(axis=0)).items()}
+    return _of(value, int((~np.isnan(system.per_item(system.marks))).sum()), means(drawn))
+
+
+def _sums(system: Items, units: Ints, count: int, inside: NDArray[np.bool_] | None) -> Floats:
+    """Per unit: sum and number of the items' marks, speed marks and seconds, [units, 6]."""
+    columns = []
+    for values in (system.marks, speed_marks(system.seconds, system.tau), system.seconds):
+        per_item = system.per_item(values, inside)
+        columns.append(np.bincount(units, weights=np.nan_to_num(per_item), minlength=count))
+        columns.append(np.bincount(units, weights=~np.isnan(per_item), minlength=count))
+    return np.stack(columns, axis=1)
 
 
 def _of(value: dict[str, float], n: int, replicates: dict[str, Floats]) -> Marks:

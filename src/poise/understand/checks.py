@@ -30,10 +30,9 @@ def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
 
 
 def _missing(data: CellData) -> Check | None:
-    planned = data.cell.planned * data.folders
-    if len(data.columns) >= planned:
+    if len(data.columns) >= data.planned:
         return None
-    evidence = f"{len(data.columns)} of {planned} requests have a record"
+    evidence = f"{len(data.columns)} of {data.planned} requests have a record"
     return Check("missing_requests", "warn", evidence, "give the same command again: it runs only what is missing")
 
 

@@ -43,13 +43,22 @@ def mean(data: CellData, values: Floats, unit: str, better: Better | None, reaso
     if not len(per_item):
         return absent(reason, unit, better)
     clusters = None if data.clusters is None else data.clusters[has]
-    value, (lo, hi) = st.mean_interval(per_item, clusters)
+    between = _between_repeats(data, values)
+    value, (lo, hi) = st.mean_interval(per_item, clusters, more_variance=between or 0.0)
     method = "mean, normal interval" + (" clustered" if clusters is not None else "")
+    method += " over items and repeats" if between is not None else ""
     if int(np.isfinite(values).sum()) > len(per_item):
         method += ", repeats of an item averaged first"
     if lo is None:
         method += " needs at least two items"
     return Estimate(value, lo, hi, len(per_item), unit, better, method)
+
+
+def _between_repeats(data: CellData, values: Floats) -> float | None:
+    """Variance of the mean that comes from repeated runs: s²/R of their means; None for a single run."""
+    known = np.isfinite(values)
+    means = [float(values[known & (data.columns.repeat == r)].mean()) for r in np.unique(data.columns.repeat[known])]
+    return None if len(means) < 2 else float(np.var(means, ddof=1)) / len(means)
 
 
 def quantiles(

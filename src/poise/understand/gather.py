@@ -40,6 +40,11 @@ class CellData:
     """Version that measured."""
 
     @property
+    def planned(self) -> int:
+        """Requests planned over all repeats."""
+        return self.cell.planned * self.folders
+
+    @property
     def open_loop(self) -> bool:
         return self.cell.load.kind == "open"
 
@@ -123,10 +128,9 @@ def state_of(data: CellData) -> tuple[State, str | None]:
     cell, c = data.cell, data.columns
     if cell.state != "planned":
         return "not_measurable", cell.reason
-    crash = next((s.error for repeat in data.segments for s in reversed(repeat) if s.error), None)
-    planned = cell.planned * data.folders
-    if len(c) < planned:
-        done = f"{len(c)} of {planned} requests done"
+    crash = next((repeat[-1].error for repeat in data.segments if repeat and repeat[-1].error), None)
+    if len(c) < data.planned:
+        done = f"{len(c)} of {data.planned} requests done"
         if crash:
             return "failed", f"{crash} ({done})"
         return "partial", done

@@ -21,7 +21,7 @@ Interval = tuple[float | None, float | None]
 
 LEVEL = 0.95
 RESAMPLES = 2000
-_DRAWS_AT_MOST = 20_000_000
+_DRAWS_AT_MOST = 10_000_000
 
 
 def z_value(level: float = LEVEL) -> float:
@@ -83,11 +83,14 @@ def standard_error(values: Floats, clusters: NDArray[np.int64] | None = None) ->
 
 
 def mean_interval(
-    values: Floats, clusters: NDArray[np.int64] | None = None, level: float = LEVEL
+    values: Floats, clusters: NDArray[np.int64] | None = None, level: float = LEVEL, more_variance: float = 0.0
 ) -> tuple[float, Interval]:
-    """Mean and its normal interval; (None, None) where there are too few groups."""
+    """Mean and its normal interval; (None, None) where there are too few groups.
+
+    `more_variance` of the mean comes on top of that over items: that of repeated runs, say.
+    """
     mean = float(values.mean())
-    error = standard_error(values, clusters)
+    error = math.sqrt(standard_error(values, clusters) ** 2 + more_variance)
     if math.isnan(error):
         return mean, (None, None)
     half = z_value(level) * error
@@ -173,11 +176,11 @@ def generator(key: str) -> np.random.Generator:
 
 
 def resample_count(units: int) -> int:
-    """How many bootstrap resamples of `units` items are affordable: 2000, fewer from 10 000 items on."""
+    """How many bootstrap resamples of `units` items are affordable: 2000, fewer from 5 000 items on."""
     return max(200, min(RESAMPLES, _DRAWS_AT_MOST // max(units, 1)))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def bootstrap_weights(units: int, key: str) -> Floats:
     """How often each of `units` items is drawn in each resample, [resamples, units]; not to be written to.
 

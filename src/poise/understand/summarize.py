@@ -102,7 +102,7 @@ def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason
         repeats=data.folders,
         state=state,
         reason=why,
-        planned=data.cell.planned * data.folders,
+        planned=data.planned,
         n=len(c),
         failed=sum(failed.values()),
         failures=failed,

@@ -55,9 +55,9 @@ def verdict(systems: Sequence[System], cells: Sequence[CellSummary]) -> Verdict:
 
 def _facts(load: str, ranked: Sequence[System], excluded: list[dict[str, Any]]) -> dict[str, Any]:
     best = ranked[0]
-    fastest = min(ranked, key=lambda s: _marks(s).mean_s)
+    fastest = min(ranked, key=_seconds)
     finest = max(ranked, key=lambda s: _marks(s).mean_q)
-    front = sorted((s for s in ranked if s.on_frontier), key=lambda s: _marks(s).mean_s)
+    front = sorted((s for s in ranked if s.on_frontier), key=_seconds)
     facts: dict[str, Any] = {
         "load": load,
         "best": {**_name(best), "balanced": _triple(_marks(best), "score")},
@@ -94,22 +94,22 @@ def _against(best: System, other: System) -> dict[str, Any]:
 
 
 def _order_changes(ranked: Sequence[System]) -> list[dict[str, Any]]:
-    """Systems that overtake the best within τ/4 … 4τ, with the factor of τ at which they do."""
-    best, ends = ranked[0], (FACTORS["tau/4"], FACTORS["tau*4"])
+    """Systems that overtake one above them within τ/4 … 4τ, with the factor of τ at which they do."""
     return [
-        {**_name(other), "tau_factor": _crossing(best, other, end)}
-        for other in ranked[1:]
-        for end in ends
-        if best.score(end) < other.score(end)
+        {**_name(other), "over": _name(better), "tau_factor": _crossing(better, other, end)}
+        for place, better in enumerate(ranked)
+        for other in ranked[place + 1 :]
+        for end in (FACTORS["tau/4"], FACTORS["tau*4"])
+        if better.score(end) < other.score(end)
     ]
 
 
-def _crossing(best: System, other: System, end: float) -> float:
+def _crossing(better: System, other: System, end: float) -> float:
     """Factor of τ between 1 and `end` at which both have the same balanced score, by bisection on its logarithm."""
     inside, outside = 0.0, math.log(end)
     for _ in range(40):
         middle = (inside + outside) / 2
-        if best.score(math.exp(middle)) >= other.score(math.exp(middle)):
+        if better.score(math.exp(middle)) >= other.score(math.exp(middle)):
             inside = middle
         else:
             outside = middle
@@ -129,6 +129,12 @@ def _triple(marks: Marks, name: str) -> dict[str, float | None]:
 
 def _name(system: System) -> dict[str, Any]:
     return {"model": system.model, "deployment": system.deployment}
+
+
+def _seconds(system: System) -> float:
+    """Mean seconds per request, infinite where nothing was answered."""
+    seconds = _marks(system).mean_s
+    return math.inf if math.isnan(seconds) else seconds
 
 
 def _marks(system: System) -> Marks:
@@ -216,7 +222,10 @@ def _others(ranked: Sequence[System], facts: dict[str, Any], label: dict[int, st
         parts.append("it is also the fastest")
     if finest is not best and finest is not fastest:
         parts.append(f"the one of highest quality, {label[id(finest)]}, {_trade(against[id(finest)])}")
-    for change in facts["order_changes"]:
+    overtakes = [c for c in facts["order_changes"] if c["over"] == _name(best)]
+    sooner = max((c for c in overtakes if c["tau_factor"] < 1), key=lambda c: c["tau_factor"], default=None)
+    later = min((c for c in overtakes if c["tau_factor"] >= 1), key=lambda c: c["tau_factor"], default=None)
+    for change in (c for c in (sooner, later) if c is not None):
         side = "less" if change["tau_factor"] < 1 else "more"
         factor = f"{change['tau_factor']:.2g}× the reference time or {side}"
         parts.append(f"{label[id(named(change))]} would lead it at {factor}")
