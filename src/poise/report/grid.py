@@ -62,13 +62,15 @@ def grid(summary: Summary) -> Grid:
 
 
 def caption(summary: Summary, table: Grid) -> str:
-    """What all rows share, in one line: sizes of the study, hoisted constants, n and failures."""
+    """What all rows share, in one line: sizes of the study, n and failures, hoisted constants."""
     parts = [" × ".join(_sizes(table))]
+    asked, failed = {c.n for c in summary.cells if c.n}, sum(c.failed for c in summary.cells)
+    if len(asked) == 1 and len(summary.cells) > 1:
+        parts.append(f"n = {count(min(asked))} each")
+    else:
+        parts.append(f"n = {count(sum(c.n for c in summary.cells))}")
+    parts.append(f"{count(failed) if failed else 'none'} failed")
     parts += [visible(v, newlines=False) for v in table.constant.values()]
-    planned = {c.planned for c in summary.cells if c.state != "not_measurable"}
-    asked, failed = sum(c.n for c in summary.cells), sum(c.failed for c in summary.cells)
-    each = f" ({count(min(planned))} per cell)" if len(planned) == 1 and len(summary.cells) > 1 else ""
-    parts.append(f"n = {count(asked)}{each}, {count(failed) if failed else 'none'} failed")
     repeats = {c.repeats for c in summary.cells if c.repeats}
     if repeats - {1}:
         parts.append(f"{'–'.join(str(r) for r in sorted({min(repeats), max(repeats)}))} repeats")

@@ -1,19 +1,19 @@
-"""What the HTML page shows, as plain data: plots, tables of estimates, samples, environment. Computes no statistic."""
+"""What the HTML page shows, as plain data: tables of estimates, samples, plots. Computes no statistic."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, structs
+from msgspec import Struct
 from msgspec import field as empty
 
-from poise.report import charts, numbers
 from poise.report import grid as shape
-from poise.report.charts import DASHES, SERIES, SHAPES, Plane, Point
+from poise.report import numbers
+from poise.report.facts import RunFacts, run_facts
 from poise.report.glossary import GLOSSARY, SECTIONS, place, section
 from poise.report.grid import Grid, Notes, System
+from poise.report.plots import Look, look, overall, task_distribution, task_plane
 from poise.report.samples import Answer, Asked, Item, asked, chosen, items, verdict
 from poise.report.text import visible
 from poise.types import CellSummary, Estimate, Summary
@@ -24,28 +24,7 @@ if TYPE_CHECKING:
 SAMPLES, ANSWERS = 10, 800
 """Samples shown of each task, and answers in the whole page: it must stay small enough to be mailed."""
 STRIP = 600
-LABELLED = 4
 TEXT_CHARS = 1_500
-
-
-class Look(Struct, frozen=True):
-    """How a system looks everywhere: a colour class per model, a shape and dash per deployment and load."""
-
-    label: str
-    series: int
-    variant: int
-
-    @property
-    def color(self) -> str:
-        return SERIES[self.series]
-
-    @property
-    def shape(self) -> str:
-        return SHAPES[self.variant]
-
-    @property
-    def dash(self) -> list[int]:
-        return DASHES[self.variant]
 
 
 class Cell(Struct):
@@ -100,6 +79,8 @@ class Strip(Struct):
 
 
 class AnswerView(Struct):
+    """One system's answer to a sample, ready to be drawn."""
+
     look: Look
     answer: Answer
     verdict: str
@@ -108,6 +89,8 @@ class AnswerView(Struct):
 
 
 class ItemView(Struct):
+    """A sample with its answers."""
+
     item: Item
     answers: list[AnswerView]
 
@@ -139,8 +122,7 @@ class Page(Struct):
     tasks: list[TaskView]
     doubts: list[shape.Doubt]
     signature: str
-    environment: list[tuple[str, list[tuple[str, str]]]]
-    commands: list[tuple[str, str, str]]
+    runs: list[RunFacts]
     glossary: list[tuple[str, str]]
 
 
@@ -169,91 +151,12 @@ def page(summary: Summary, runs: Sequence[Run]) -> Page:
         tasks=[_task(i, t, names[t], systems, cells.get(t, []), limit) for i, t in enumerate(table.tasks)],
         doubts=shape.doubts(summary),
         signature=shape.signature(summary),
-        environment=[(run.name, flat(run.environment)) for run in runs],
-        commands=[_command(run) for run in runs],
+        runs=[run_facts(run) for run in runs],
         glossary=list(GLOSSARY.items()),
     )
 
 
-def look(table: Grid) -> dict[tuple[str, str, str], Look]:
-    """A colour for each model and a shape for each deployment x load; by deployment where there is one model."""
-    models = list(dict.fromkeys(s.model for s in table.systems))
-    variants = list(dict.fromkeys((s.deployment, s.load) for s in table.systems))
-    short = {d: shape.short_names(list(dict.fromkeys(getattr(s, d) for s in table.systems))) for d in shape.DIMENSIONS}
-    found = {}
-    for s in table.systems:
-        label = " · ".join(short[d][getattr(s, d)] for d in table.varying)
-        place = (s.deployment, s.load)
-        series = models.index(s.model) if len(models) > 1 else variants.index(place)
-        found[s.key] = Look(label, series % len(SERIES), variants.index(place) % len(SHAPES))
-    return found
-
-
-# ---------------------------------------------------------------- plots
-
-
-def overall(systems: Sequence[tuple[System, Look]], width: int, height: int) -> Any:
-    """The plane of quality mark and speed mark over all tasks; None where no system has both."""
-    points = []
-    for system, how in systems:
-        if system.overall is not None:
-            points += _point(how, system.overall.speed, system.overall.quality)
-    described = "; ".join(f"{p.label}: speed mark {p.x:.2f}, quality mark {p.y:.2f}" for p in points)
-    look = Plane(
-        "Quality against speed, all tasks", described, "speed mark  (1 = instant, ½ = the reference time) →",
-        "quality mark  (1 = all right, 0 = guessing) →", width, height, iso=True,
-    )  # fmt: skip
-    return _markup(charts.plane(points, look)) if points else None
-
-
-def _point(how: Look, x: Estimate, y: Estimate) -> list[Point]:
-    if x.value is None or y.value is None:
-        return []
-    high = x.hi if x.hi is not None and math.isfinite(x.hi) else None
-    low = x.lo if high is not None else None
-    return [Point(how.label, how.color, how.shape, x.value, y.value, low, high, y.lo, y.hi)]
-
-
-def task_plane(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
-    """Quality against mean seconds per request on one task; None where nothing has both."""
-    points = []
-    for system, how in systems:
-        cell = system.cells.get(task)
-        time = shape.estimate(cell, "e2e_s.mean")
-        if time.value:
-            points += _point(how, time, shape.quality(cell))
-    described = "; ".join(f"{p.label}: {numbers.seconds(p.x)}, quality {p.y:.2f}" for p in points)
-    if len(points) > LABELLED:  # the legend names them
-        points = [structs.replace(p, label="") for p in points]
-    look = Plane(
-        f"Quality against time on {task}", described, "seconds per request, mean  (faster →)", "quality →", 480, 350,
-        log_time=True,
-    )  # fmt: skip
-    return _markup(charts.plane(points, look)) if points else None
-
-
-def task_distribution(task: str, systems: Sequence[tuple[System, Look]], name: str = "e2e_s") -> Any:
-    """Distribution functions of a time on one task; None where no cell has one."""
-    curves = []
-    for system, how in systems:
-        cell = system.cells.get(task)
-        curve = cell.curves.get(name) if cell else None
-        if curve and curve.get("x"):
-            curves.append((how.label, how.color, how.dash, curve["x"], curve["y"]))
-    described = "; ".join(
-        f"{label}: {numbers.seconds(xs[0])} to {numbers.seconds(xs[-1])}" for label, *_, xs, _ in curves
-    )
-    look = Plane(
-        f"Distribution of the time per request on {task}", described, "seconds per request, at most",
-        "share of requests", 480, 350,
-    )  # fmt: skip
-    return _markup(charts.distribution(curves, look)) if curves else None
-
-
-def _markup(svg: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(svg)  # drawn by vl-convert, which escapes all text
+# ---------------------------------------------------------------- all systems
 
 
 def _bar(system: System) -> Bar | None:
@@ -392,34 +295,7 @@ def _answer(answer: Answer, how: Look, longest: float) -> AnswerView:
     return AnswerView(how, answer, verdict(answer.mark, bool(answer.failure)), strip, took)
 
 
-# ---------------------------------------------------------------- where and how
-
-
-def flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested document as (dotted key, text) lines in its own order."""
-    lines: list[tuple[str, str]] = []
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(inner, dict):
-            lines += flat(inner, f"{name}.")
-        else:
-            lines.append((name, _plain(inner)))
-    return lines
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_plain(v) for v in value) or numbers.ABSENT
-    if isinstance(value, dict):
-        return "; ".join(f"{k} {_plain(v)}" for k, v in value.items())
-    return numbers.ABSENT if value is None or value == "" else str(value)
-
-
-def _command(run: Run) -> tuple[str, str, str]:
-    """The run's name, the exact command, and the study as its user wrote it."""
-    import shlex
-
-    return run.name, shlex.join(run.manifest.argv), run.manifest.source
+# ---------------------------------------------------------------- cells of the main tables
 
 
 def table_cells(system: System, tasks: Iterable[str], notes: Notes) -> list[tuple[str, str, str, str]]:
