@@ -15,7 +15,8 @@ from support import asked, cell, ns, write_run
 from poise.plan.spec import Analysis, Deployment, Load, Price
 from poise.store.run import Segment, open_run
 from poise.types import Summary, UsageError
-from poise.understand.summarize import glance, summarize, to_json
+from poise.understand.glance import glance
+from poise.understand.summarize import summarize, to_json
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -235,7 +236,7 @@ def test_sensitivity_follows_tau(tmp_path: Path) -> None:
 
 def test_glance(tmp_path: Path) -> None:
     folder = open_run(one(tmp_path / "run")).cells()[0]
-    assert glance(folder) == (0.75, 2.5)
+    assert glance(folder) == (2.5, 0.75)
     empty = open_run(write_run(tmp_path / "e", [cell("m", "t", [])])).cells()[0]
     assert glance(empty) == (None, None)
 

@@ -10,16 +10,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from poise.store.run import CellFolder, Run, open_run, write_atomic
+from poise.store.run import Run, open_run, write_atomic
 from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
 from poise.understand.checks import checks
-from poise.understand.derive import columns
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
 from poise.understand.resources import resources
-from poise.understand.score import score_cell
 from poise.understand.systems import key_of, model_summary, systems, task_marks
 from poise.understand.verdict import verdict
 
@@ -50,15 +48,6 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     if len(opened) == 1:
         _keep(opened[0], summary)
     return summary
-
-
-def glance(folder: CellFolder) -> tuple[float | None, float | None]:
-    """Mean mark and mean seconds per request of one cell folder so far; None where there is none."""
-    found = columns(folder)
-    first = score_cell(folder, found, folder.targets()).first
-    marks = np.zeros(0) if first is None else first.q[~np.isnan(first.q)]
-    times = found.e2e_s[np.isfinite(found.e2e_s)]
-    return (float(marks.mean()) if len(marks) else None, float(times.mean()) if len(times) else None)
 
 
 def to_json(summary: Summary) -> bytes:
