@@ -29,9 +29,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'poise' has no attribute {name!r}")
     import importlib
 
-    module = importlib.import_module(_HOMES.get(name, "poise.api"))
-    # `poise.plan` is also a package: once it is imported the package would hide the function
-    value = globals()[name] = getattr(module, name)
+    if name == "plan":  # the room of that name is itself callable
+        return importlib.import_module("poise.plan")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES.get(name, "poise.api")), name)
     return value
 
 

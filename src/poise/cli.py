@@ -205,7 +205,7 @@ def plan(
     from poise.measure import host, preflight
 
     problems = preflight.problems(planned, allow_code=allow_code)
-    print_plan(planned, problems, host.model_bytes, host.memory_available(), _console(), as_json=json)
+    print_plan(planned, problems, host.memory_available(), _console(), as_json=json)
     hard = {d.name for d in planned.study.deployments if not d.optional}
     if any(deployment in hard for _, deployment in problems):
         raise typer.Exit(2)
@@ -315,7 +315,7 @@ def main() -> None:
 
 def _guarded(command: Callable[[], Any]) -> int:
     # typer carries its own copy of click in newer versions: take the exceptions from typer
-    wrong_usage = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    wrong_usage: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
         result = command()
         return result if isinstance(result, int) else 0
@@ -323,7 +323,7 @@ def _guarded(command: Callable[[], Any]) -> int:
         print(f"poise: {error}", file=sys.stderr)
         return error.exit_code
     except wrong_usage as error:
-        error.show()  # type: ignore[attr-defined]
+        error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
         print("poise: interrupted", file=sys.stderr)

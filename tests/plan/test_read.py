@@ -63,7 +63,8 @@ def test_lists_sweep_in_loads_only(tmp_path: Path) -> None:
             ["literal secret", "key_env"],
         ),
         (
-            "models: [a]\ntasks: [sst2]\ndeployments:\n- {backend: openai, base_url: http://x/v1, server: {preset: vllm}}\n",
+            "models: [a]\ntasks: [sst2]\n"
+            "deployments: [{backend: openai, base_url: http://x/v1, server: {preset: vllm}}]\n",
             ["exclude each other"],
         ),
         (GOOD + "generation: {temperatur: 1}\n", ["did you mean 'temperature'"]),

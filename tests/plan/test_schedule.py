@@ -1,6 +1,7 @@
 """Open-loop schedules: absolute, seeded, with the asked mean rate and variability."""
 
 import statistics
+from itertools import pairwise
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_rate_and_variability(arrivals: str, burstiness: float, cv: float) -> No
     # coefficient of variation of a gamma of shape k is 1/sqrt(k)
     due = due_times(Load("open", 50.0, arrivals=arrivals, burstiness=burstiness), 20_000, 3)  # type: ignore[arg-type]
     assert due is not None and due == sorted(due)
-    gaps = [(b - a) / 1e9 for a, b in zip(due, due[1:], strict=False)]
+    gaps = [(b - a) / 1e9 for a, b in pairwise(due)]
     assert statistics.mean(gaps) == pytest.approx(1 / 50, rel=0.06)
     assert statistics.stdev(gaps) / statistics.mean(gaps) == pytest.approx(cv, rel=0.08)
 

@@ -92,7 +92,7 @@ def _send_group(backend: Any, group: list[Request]) -> list[tuple[Raw, Answer]]:
 
 
 def finish(backend: Any, prepared: Any, raw: Raw) -> Answer:
-    """`backend.finish`, where a failure to understand the answer is recorded as such, with what had arrived kept raw."""
+    """`backend.finish`; a failure to understand the answer is recorded as such."""
     try:
         answer: Answer = backend.finish(prepared, raw)
         return answer

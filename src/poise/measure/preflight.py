@@ -13,6 +13,7 @@ from poise import registry
 from poise.measure import host
 from poise.plan.build import Plan
 from poise.plan.spec import Deployment, Model
+from poise.plan.weights import model_bytes
 from poise.types import PoiseError
 
 _RESERVE = 1.2
@@ -34,7 +35,7 @@ def problems(plan: Plan, *, allow_code: bool = False) -> dict[tuple[str, str], s
         if reason is None and "concurrent" in backend.capabilities:
             reason = _client(models[model], source, deployment, backend)
         elif reason is None:
-            reason = _memory(source[1])
+            reason = _memory(source[1], deployment)
         if reason:
             found[model, name] = reason
     return found
@@ -65,10 +66,10 @@ def _client(model: Model, source: tuple[str, str], deployment: Deployment, backe
     return None
 
 
-def _memory(source: str) -> str | None:
+def _memory(source: str, deployment: Deployment) -> str | None:
     if not Path(source).exists():
         return None
-    needed = host.model_bytes(source)
+    needed = model_bytes(source, deployment.dtype, deployment.quantization)
     there = host.memory_available()
     if needed is not None and there is not None and needed * _RESERVE > there:
         return f"needs about {needed * _RESERVE / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free"

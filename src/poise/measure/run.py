@@ -73,7 +73,7 @@ def execute(
     retry_failed: bool = False,
     allow_code: bool = False,
 ) -> Outcome:
-    """Measure what is missing of `plan` in the folder `out`. UsageError before anything runs; else failures are data."""
+    """Measure what is missing of `plan` in `out`. UsageError before anything runs; later failures are data."""
     plan, skipped = _preflight(plan, allow_code)
     out.parent.mkdir(parents=True, exist_ok=True)
     created = not out.exists()

@@ -101,9 +101,7 @@ def main() -> int:
     return 0
 
 
-def run_cell(
-    backend: Any, opened: Opened, job: Job, command: Command, load_s: float, runner: asyncio.Runner
-) -> None:
+def run_cell(backend: Any, opened: Opened, job: Job, command: Command, load_s: float, runner: asyncio.Runner) -> None:
     """Run what is missing of one cell; everything observed goes to its folder."""
     folder = CellFolder(Path(command.run), Path(command.folder))
     cell = folder.cell

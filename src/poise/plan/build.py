@@ -44,6 +44,11 @@ class Plan:
     sources: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """(model, deployment) -> kind of source, and its resolved path or name."""
 
+    def __str__(self) -> str:
+        from poise.plan.estimate import describe
+
+        return describe(self)
+
     @property
     def requests(self) -> int:
         return sum(c.planned for c in self.cells if c.state == "planned")
@@ -60,12 +65,12 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
     items: dict[str, Items] = {}
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for model in study.models:
-        for deployment in study.deployments:
-            backend = registry.lookup("backend", deployment.backend, allow_code)
-            _check_options(deployment, backend)
-            picked = pick(model, deployment, tuple(backend.reads), study.base_dir)
-            if picked is None:
-                continue
+        readers = _readers(study, model, allow_code)
+        if readers and model.format == "auto":
+            used = {kind for _, _, (kind, _) in readers}
+            chat = has_chat_template(sources(model, study.base_dir), used, model.revision)
+            model = structs.replace(model, format="chat" if chat else "raw")
+        for deployment, backend, picked in readers:
             found[model.name, deployment.name] = picked
             for use in study.tasks:
                 for load in study.loads:
@@ -77,6 +82,17 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
         raise UsageError(_why_nothing(study))
     _refuse_twins(cells)
     return Plan(study, cells, items, found)
+
+
+def _readers(study: Study, model: Model, allow_code: bool) -> list[tuple[Deployment, Any, tuple[str, str]]]:
+    """The deployments that can read this model: with their backend and the (kind, source) they take."""
+    found = []
+    for deployment in study.deployments:
+        backend = registry.lookup("backend", deployment.backend, allow_code)
+        _check_options(deployment, backend)
+        if picked := pick(model, deployment, tuple(backend.reads), study.base_dir):
+            found.append((deployment, backend, picked))
+    return found
 
 
 class _Task:
@@ -149,13 +165,10 @@ def _cell(
     generation, options, prompt = _overridden(study, model, deployment, use, load)
     deployment = structs.replace(deployment, options={**deployment.options, **options})
     format = model.format
-    if format == "auto":
-        format = "chat" if has_chat_template(sources(model, study.base_dir), model.revision) else "raw"
     generation = structs.replace(generation, max_tokens=generation.max_tokens or task.max_tokens)
     asked = drawn.ask(model, format, generation, prompt)
     if load.requests is not None:
         asked = Items(asked.requests[: load.requests], asked.samples[: load.requests])
-    resolved = structs.replace(model, format=format)
     cell_task = CellTask(
         name=use.name,
         task=use.task,
@@ -189,7 +202,7 @@ def _cell(
     reason = _missing_capability(backend, deployment, use, load, format)
     cell = Cell(
         id=sha(identity)[:12],
-        model=resolved,
+        model=model,
         deployment=deployment,
         task=cell_task,
         load=load,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 
-from poise.plan.build import Plan
+from poise.plan.build import Plan, label
 from poise.plan.spec import Cell
+from poise.plan.weights import model_bytes
 from poise.types import Message
 
 _READ_BYTES_S = 8e9
@@ -28,8 +28,8 @@ class CellEstimate(Struct, frozen=True):
     usd: float | None
 
 
-def estimate(plan: Plan, model_bytes: Callable[[str], int | None]) -> list[CellEstimate]:
-    """A guess per cell; `model_bytes` gives the size of a local artefact (None: unknown)."""
+def estimate(plan: Plan) -> list[CellEstimate]:
+    """A guess per cell, from the size of the model's weights where they are local."""
     found = []
     for cell in plan.cells:
         kind, source = plan.sources[cell.model.name, cell.deployment.name]
@@ -58,3 +58,19 @@ def estimate(plan: Plan, model_bytes: Callable[[str], int | None]) -> list[CellE
 
 def _length(prompt: str | None, messages: tuple[Message, ...] | None) -> int:
     return len(prompt or "") + sum(len(m.content) for m in messages or ())
+
+
+def describe(plan: Plan) -> str:
+    """The plan as a few lines of text: what `print(poise.plan(study))` shows."""
+    cells = estimate(plan)
+    seconds, disk = sum(c.seconds for c in cells), sum(c.disk_bytes for c in cells)
+    usd = sum(c.usd or 0.0 for c in cells)
+    lines = [f"{len(cells)} cells, {plan.requests} requests, about {seconds:.0f} s and {disk / 1e6:.1f} MB"]
+    lines[0] += f", {usd:.2f} USD" if usd else ""
+    for c in cells:
+        about = f"{c.requests} requests, about {c.seconds:.0f} s" if c.requests else str(c.cell.reason)
+        lines.append(f"  {label(c.cell)}: {about}")
+    for (model, _), (kind, source) in plan.sources.items():
+        size = model_bytes(source)
+        lines.append(f"  {model} ({kind}): " + (f"{size / 1e6:.1f} MB of weights" if size else "size unknown"))
+    return "\n".join(dict.fromkeys(lines))

@@ -109,16 +109,16 @@ def _hidden(file: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
-def has_chat_template(kind_to_source: dict[str, str | dict[str, str]], revision: str | None) -> bool:
-    """Whether the model's tokenizer brings a chat template; models reachable by API only are taken to have one."""
-    local = [
-        Path(v) for k, v in kind_to_source.items() if k in ("hf", "onnx") and isinstance(v, str) and Path(v).is_dir()
-    ]
+def has_chat_template(kinds: dict[str, str | dict[str, str]], used: set[str], revision: str | None) -> bool:
+    """Whether the model's tokenizer brings a chat template; a model used through an API only is taken to have one.
+
+    `used`: the kinds of source that the study's engines read; the hub is asked only where one of them would be.
+    """
+    local = [Path(v) for k, v in kinds.items() if k in ("hf", "onnx") and isinstance(v, str) and Path(v).is_dir()]
     if local:
         return any(_folder_has_template(folder) for folder in local)
-    if isinstance(hub := kind_to_source.get("hf"), str):
-        return _hub_has_template(hub, revision, api_too="api" in kind_to_source)
-    return True
+    hub = kinds.get("hf")
+    return _hub_has_template(hub, revision) if isinstance(hub, str) and "hf" in used else True
 
 
 def _folder_has_template(folder: Path) -> bool:
@@ -131,21 +131,23 @@ def _folder_has_template(folder: Path) -> bool:
         raise UsageError(f"{config.name} in {folder} is not JSON; the model folder is damaged") from None
 
 
-def _hub_has_template(name: str, revision: str | None, api_too: bool) -> bool:
-    try:
-        from huggingface_hub import hf_hub_download
+def _hub_has_template(name: str, revision: str | None) -> bool:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-        config = Path(hf_hub_download(name, "tokenizer_config.json", revision=revision))
-        if _folder_has_template(config.parent):
-            return True
-        Path(hf_hub_download(name, "chat_template.jinja", revision=revision))
-        return True
-    except Exception as error:
-        if type(error).__name__ in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
-            return False
-        if api_too:  # a bare name: an API model, as far as can be known here
-            return True
-        raise UsageError(
-            f"model {name!r}: the hub could not be asked whether it is a chat model ({type(error).__name__}); "
-            "download it and give the folder, or say format: chat or raw"
-        ) from None
+    def fetch(file: str) -> Path | None:
+        """The file from the local cache, else from the hub; None where the repository has none."""
+        cached = try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        try:
+            return Path(hf_hub_download(name, file, revision=revision, etag_timeout=5))
+        except Exception as error:
+            if "EntryNotFound" in type(error).__name__:
+                return None
+            raise UsageError(
+                f"model {name!r}: neither a folder here nor to be had from the hub ({type(error).__name__}); "
+                "check the name, or download it and give the folder"
+            ) from None
+
+    config = fetch("tokenizer_config.json")
+    return (config is not None and _folder_has_template(config.parent)) or fetch("chat_template.jinja") is not None

@@ -17,8 +17,8 @@ def print_tasks(console: Console, as_json: bool = False) -> None:
     """Every task by name: what it asks, metrics (the first is primary), chance level; then the groups."""
     rows = []
     for name in registry.names("task"):
-        task: Any = registry.lookup("task", name)
-        about = (task.__doc__ or "").strip().split("\n")[0]
+        task: Any = registry.lookup("task", name)()
+        about = (type(task).__doc__ or "").strip().split("\n")[0]
         modes = list(getattr(task, "modes", ("generate",)))
         rows.append(
             {"name": name, "about": about, "metrics": list(task.metrics), "modes": modes, "chance": task.chance}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,20 +10,20 @@ from rich.console import Console
 
 from poise.plan.build import Plan
 from poise.plan.estimate import CellEstimate, estimate
+from poise.plan.weights import model_bytes
 from poise.report.terminal import table
 
 
 def print_plan(
     plan: Plan,
     problems: dict[tuple[str, str], str],
-    model_bytes: Callable[[str], int | None],
     memory_available: int | None,
     console: Console,
     as_json: bool = False,
 ) -> None:
     """Cells, requests, rough time, disk and dollars; memory each model needs against what is free."""
-    cells = estimate(plan, model_bytes)
-    memory = _memory(plan, model_bytes)
+    cells = estimate(plan)
+    memory = _memory(plan)
     if as_json:
         sys.stdout.buffer.write(_json(plan, cells, memory, memory_available, problems))
         return
@@ -52,13 +51,18 @@ def print_plan(
         console.print(f"each {plan.study.repeats} times, in fresh processes, interleaved")
     console.print()
     rows = [
-        [m, _bytes(size) if size else "unknown (not local)", _bytes(memory_available) if memory_available else "unknown"] for m, size in memory.items()
+        [
+            m,
+            _bytes(size) if size else "unknown (not local)",
+            _bytes(memory_available) if memory_available else "unknown",
+        ]
+        for m, size in memory.items()
     ]
     console.print(table(["model", "weights", "memory free"], rows, right=(1, 2)))
     console.print("\ntimes are guesses from the size of the weights; nothing was started")
 
 
-def _memory(plan: Plan, model_bytes: Callable[[str], int | None]) -> dict[str, int | None]:
+def _memory(plan: Plan) -> dict[str, int | None]:
     from pathlib import Path
 
     found: dict[str, int | None] = {}

@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from poise.measure.backends import _inprocess
 from poise.measure.backends._inprocess import Prepared
-from poise.measure.host import default_threads, model_bytes
+from poise.measure.host import default_threads
 from poise.measure.tokens import Codec, folder_codec
 from poise.plan.spec import Deployment, Model
+from poise.plan.weights import model_bytes
 from poise.types import Answer, Failure, Opened, Raw, Request, UsageError
 
 CHUNK = 512

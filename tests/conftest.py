@@ -1,0 +1,16 @@
+"""Shared places of the tests."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Public evaluation data kept beside the checkout; tests that need it skip where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip("no ../shared/data beside the checkout")
+    return DATA

@@ -1,0 +1,166 @@
+"""The command line as a user meets it: real processes, real files, exit codes, one sentence per mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+POISE = [sys.executable, "-m", "poise.cli"]
+
+
+def poise(
+    *args: object, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*POISE, *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", **(env or {})},
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two scripted systems over generated mathematics problems."""
+    folder = tmp_path_factory.mktemp("cli")
+    study = folder / "study.yaml"
+    study.write_text(
+        "models: [{name: a, source: {api: a}}, {name: b, source: {api: b}}]\n"
+        "deployments: [{backend: scripted, options: {ttft_s: 0.01, gap_s: 0.002}}]\n"
+        "tasks: [{task: deepmind-mathematics, limit: 12}]\n"
+    )
+    done = poise("run", study, "-o", folder / "run")
+    assert done.returncode == 0, done.stderr
+    assert "balanced" in done.stdout and str(folder / "run") in done.stderr
+    return folder / "run"
+
+
+def test_summary_json_has_the_promised_shape(run_folder: Path) -> None:
+    data = json.loads(poise("summary", run_folder, "--json").stdout)
+    assert {c["model"] for c in data["cells"]} == {"a", "b"}
+    for cell in data["cells"]:
+        assert {"model", "deployment", "task", "load", "n", "failed", "estimates"} <= cell.keys()
+        for name in ("math_equal", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.mean", "e2e_s.p50", "system_tok_s",
+                     "balanced", "mem_bytes.peak", "cpu_util.mean"):  # fmt: skip
+            estimate = cell["estimates"][name]
+            assert estimate.keys() == {"value", "lo", "hi", "n", "unit", "better", "method", "reason"}
+            assert estimate["value"] is not None or estimate["reason"]
+    assert {m["model"] for m in data["models"]} == {"a", "b"} and data["verdict"]["text"]
+
+
+def test_derived_is_rebuilt_byte_for_byte(run_folder: Path) -> None:
+    import shutil
+
+    first = poise("summary", run_folder, "--json").stdout
+    kept = {p.relative_to(run_folder): p.read_bytes() for p in (run_folder / "derived").rglob("*") if p.is_file()}
+    shutil.rmtree(run_folder / "derived")
+    assert poise("summary", run_folder, "--json").stdout == first
+    again = {p.relative_to(run_folder): p.read_bytes() for p in (run_folder / "derived").rglob("*") if p.is_file()}
+    assert kept and again == kept
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md", ".csv", ".json"])
+def test_reports(run_folder: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"x{suffix}"
+    done = poise("report", run_folder, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out) and out.stat().st_size > 500
+
+
+def test_show_lists_samples_and_shows_one(run_folder: Path) -> None:
+    listing = poise("show", run_folder)
+    assert listing.returncode == 0, listing.stderr
+    sample = next(iter((run_folder / "inputs").glob("*.targets.jsonl"))).read_text().splitlines()[0]
+    name = json.loads(sample)["id"]
+    assert name in listing.stdout
+    one = poise("show", run_folder, name)
+    assert one.returncode == 0 and json.loads(sample)["fields"]["question"][:20] in one.stdout
+
+
+def test_several_folders_read_as_one(run_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    done = poise("run", "-q", "-m", "x", "-b", "scripted", "-t", "deepmind-mathematics", "--limit", "12", "-o", other)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(poise("summary", run_folder, other, "--json").stdout)
+    assert {c["model"] for c in data["cells"]} == {"a", "b", "x"} and data["runs"] == ["run", "other"]
+
+
+def test_flags_make_the_study_that_plan_prints(tmp_path: Path) -> None:
+    printed = poise("plan", "--yaml", "-m", "x,y", "-b", "scripted", "-t", "synthetic", "--batch", "2,4",
+                    "--prompt-tokens", 9, "--max-tokens", 5, "--requests", 3)  # fmt: skip
+    assert printed.returncode == 0, printed.stderr
+    (tmp_path / "s.yaml").write_text(printed.stdout)
+    planned = json.loads(poise("plan", tmp_path / "s.yaml", "--json").stdout)
+    assert planned["requests"] == 2 * 2 * 3
+    assert {c["load"] for c in planned["cells"]} == {"batch 2", "batch 4"}
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["run", "nothere.yaml"], "no study file nothere.yaml"),
+        (["run", "-m", "a", "-b", "onx", "-t", "mini"], "did you mean 'onnx'"),
+        (["run", "-m", "a", "-t", "mini"], "-b missing"),
+        (["run", "-m", "a", "-b", "scripted", "-t", "sst"], "did you mean 'sst2'"),
+        (["run", "-m", "a", "-b", "scripted", "-t", "synthetic", "--batch", "two"], "'two' is not a number"),
+        (["run", "-m", "a", "-b", "scripted", "-t", "synthetic", "-O", "gap=1"], "did you mean 'gap_s'"),
+        (["run", "-m", "bundled:zzz", "-b", "onnx", "-t", "mini"], "no bundled model 'zzz'"),
+        (["run", "-m", "m", "-b", "openai", "-t", "mini", "--base-url", "http://127.0.0.1:9/v1"], "127.0.0.1:9"),
+        (["run", "-m", "m", "-b", "openai", "-t", "mini", "--base-url", "http://127.0.0.1:9/v1", "--key-env", "NO_SUCH"],
+         "NO_SUCH"),
+        (["summary", "nothere"], "no run folder nothere"),
+        (["report", "nothere", "-o", "x.pdf"], ".pdf"),
+        (["show", "nothere"], "no run folder"),
+        (["run", "--limit", "0", "x.yaml"], "--limit"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_with_2_and_one_sentence(args: list[str], words: str, tmp_path: Path) -> None:
+    done = poise(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_format_version_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["format"] = 99
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    for command in (["summary", copy], ["run", run_folder.parent / "study.yaml", "-o", copy]):
+        done = poise(*command)
+        assert done.returncode == 2 and "format 99" in done.stderr
+
+
+def test_a_failed_cell_is_exit_code_3(tmp_path: Path) -> None:
+    done = poise(
+        "run", "-q", "-m", "x", "-b", "scripted", "-t", "synthetic", "-O", "crash_after=3", "-o", tmp_path / "r"
+    )
+    assert done.returncode == 3, done.stderr
+    cell: dict[str, Any] = json.loads(poise("summary", tmp_path / "r", "--json").stdout)["cells"][0]
+    assert cell["state"] in ("failed", "partial") and "exit code 9" in cell["reason"]
+
+
+def test_nothing_measurable_is_exit_code_2(tmp_path: Path) -> None:
+    done = poise("run", "-m", "x", "-b", "scripted", "-t", "synthetic", "--concurrency", "8", "-o", tmp_path / "r")
+    assert done.returncode == 2 and "nothing can be measured" in done.stderr
+
+
+def test_imports_stay_light() -> None:
+    code = (
+        "import sys, poise, poise.cli\n"
+        "heavy = {'torch', 'transformers', 'scipy', 'altair', 'numpy', 'sacrebleu', 'sympy', 'onnxruntime_genai'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
