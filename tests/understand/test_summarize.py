@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,30 @@ def test_no_folder_is_a_usage_error(tmp_path: Path) -> None:
 def test_an_empty_run(tmp_path: Path) -> None:
     summary = summarize(write_run(tmp_path / "run", []))
     assert isinstance(summary, Summary) and summary.cells == [] and summary.verdict.text == "nothing was measured"
+
+
+def test_the_docs_name_every_estimate_and_every_doubt(golden: Path) -> None:
+    page = (DATA.parents[1] / "docs" / "metrics.md").read_text()
+    for found in summarize(golden).cells:
+        for name in found.estimates:
+            assert name in page or f"`{name.split('.')[0]}`" in page, name
+    source = (DATA.parents[1] / "src/poise/understand/checks.py").read_text()
+    codes = re.findall(r'Check\(\s*"(\w+)"', source)
+    assert len(codes) > 10 and all(f"`{code}`" in page for code in codes)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.333, 0.5, 0.77, 0.999])
+def test_a_file_cut_at_any_byte_is_read(golden: Path, share: float) -> None:
+    for path in golden.glob("cells/*/*.jsonl"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(len(whole) * share)])
+    for found in summarize(golden).cells:
+        assert found.n < 12 and found.state == "partial"
+
+
+def test_numbers_out_of_range_are_one_clear_sentence(golden: Path) -> None:
+    path = next(golden.glob("cells/*/records.jsonl"))
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(lines[0].replace(b'"sent_ns":', b'"sent_ns":9999999999999') + b"\n")
+    with pytest.raises(UsageError, match=r"out of range|damaged"):
+        summarize(golden)
