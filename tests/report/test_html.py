@@ -156,3 +156,11 @@ def test_every_foreign_string_of_a_summary_is_escaped(summary):
     parsed = Page(Html().render(hostile, []).decode())
     assert "img" not in {tag for tag, _ in parsed.tags}
     assert parsed.said.count(evil) > 5
+
+
+def test_what_no_system_has_is_named_with_its_reason(parsed):
+    assert "– wait_s, response_s: closed loop: requests have no due time" in parsed.said
+
+
+def test_deadline_accuracy_is_drawn(page):
+    assert 'aria-label="Right within a time on words"' in page

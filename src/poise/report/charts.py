@@ -102,7 +102,8 @@ def distribution(curves: Sequence[tuple[str, str, list[int], Sequence[float], Se
     layers = []
     for label, color, dash, xs, ps in curves:
         values = [{"x": x, "y": p} for x, p in zip(xs, ps) if x > 0 and math.isfinite(x)]
-        values = [{"x": values[0]["x"], "y": 0.0}, *values] if values else []
+        if values:  # from nothing, and on to the edge: what did not come by then never came
+            values = [{"x": values[0]["x"], "y": 0.0}, *values, {"x": domain[1], "y": values[-1]["y"]}]
         mark = {"type": "line", "interpolate": "step-after", "color": color, "strokeDash": dash, "strokeWidth": 1.8}
         layers.append({"data": {"values": values}, "mark": {**mark, "description": label}})
     x = {

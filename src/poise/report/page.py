@@ -13,7 +13,7 @@ from poise.report import numbers
 from poise.report.facts import RunFacts, run_facts
 from poise.report.glossary import GLOSSARY, SECTIONS, place, section
 from poise.report.grid import Grid, Notes, System
-from poise.report.plots import Look, look, overall, task_distribution, task_plane
+from poise.report.plots import Look, look, overall, task_deadline, task_distribution, task_plane
 from poise.report.samples import Answer, Asked, Item, asked, chosen, items, verdict
 from poise.report.text import visible
 from poise.types import CellSummary, Estimate, Summary
@@ -42,6 +42,8 @@ class Table(Struct):
     headers: list[str]
     rows: list[tuple[Look, list[Cell]]]
     notes: list[str] = empty(default_factory=list)
+    absent: list[str] = empty(default_factory=list)
+    """Quantities that no system has, with the reason."""
 
 
 class Confusion(Struct):
@@ -64,6 +66,7 @@ class TaskView(Struct):
     anchor: str
     plane: Any
     distribution: Any
+    deadline: Any
     tables: list[Table]
     confusions: list[Confusion]
     groups: list[Table]
@@ -208,6 +211,7 @@ def _task(
         anchor=f"task-{number}",
         plane=task_plane(task, systems),
         distribution=task_distribution(task, systems),
+        deadline=task_deadline(task, systems),
         tables=[t for title in SECTIONS if (t := estimates(title, mine))],
         confusions=[c for cell, how in mine if (c := _confusion(cell, how))],
         groups=_groups(mine),
@@ -217,15 +221,25 @@ def _task(
 
 def estimates(title: str, cells: Sequence[tuple[CellSummary, Look]]) -> Table | None:
     """The estimates of one section of the glossary that any of the cells has; None where there are none."""
-    names = list(dict.fromkeys(n for c, _ in cells for n in c.estimates if section(n) == title))
-    names = [n for n in names if any(c.estimates[n].value is not None for c, _ in cells if n in c.estimates)]
-    names = [n for n in names if not _repeats_first_text(n, cells)]
+    every = list(dict.fromkeys(n for c, _ in cells for n in c.estimates if section(n) == title))
+    names = [n for n in every if any(c.estimates[n].value is not None for c, _ in cells if n in c.estimates)]
     if not names:
         return None
-    names.sort(key=place)
+    shown = sorted((n for n in names if not _repeats_first_text(n, cells)), key=place)
     notes = Notes()
-    rows = [(how, [_number(c, n, notes) for n in names]) for c, how in cells]
-    return Table(title, names, rows, notes.texts)
+    rows = [(how, [_number(c, n, notes) for n in shown]) for c, how in cells]
+    return Table(title, shown, rows, notes.texts, _absent([n for n in every if n not in names], cells))
+
+
+def _absent(names: Sequence[str], cells: Sequence[tuple[CellSummary, Look]]) -> list[str]:
+    """`ttft_s, tpot_s: answers came in one piece`, one line per reason."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        reason = next((e.reason for c, _ in cells if (e := c.estimates.get(name)) and e.reason), None)
+        bases = found.setdefault(reason or "no reason recorded", [])
+        if (base := name.partition(".")[0]) not in bases:
+            bases.append(base)
+    return [f"{', '.join(bases)}: {reason}" for reason, bases in found.items()]
 
 
 def _repeats_first_text(name: str, cells: Sequence[tuple[CellSummary, Look]]) -> bool:

@@ -14,6 +14,7 @@ from poise.report.charts import DASHES, SERIES, SHAPES, Plane, Point
 from poise.report.grid import Grid, System
 from poise.types import Estimate
 
+SMALL = (400, 310)
 LABELLED = 4
 """Up to so many systems are labelled in small plots; more are told apart by the legend."""
 
@@ -86,27 +87,31 @@ def task_plane(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
     if len(points) > LABELLED:  # the legend names them
         points = [structs.replace(p, label="") for p in points]
     look = Plane(
-        f"Quality against time on {task}", described, "seconds per request, mean  (faster →)", "quality →", 480, 350,
+        f"Quality against time on {task}", described, "seconds per request, mean  (faster →)", "quality →", *SMALL,
         log_time=True,
     )  # fmt: skip
     return _markup(charts.plane(points, look)) if points else None
 
 
-def task_distribution(task: str, systems: Sequence[tuple[System, Look]], name: str = "e2e_s") -> Any:
-    """Distribution functions of a time on one task; None where no cell has one."""
+def task_distribution(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
+    """Share of requests answered within a time; None where no cell has times."""
+    return _curves(task, systems, "e2e_s", "Time per request", "share of requests answered")
+
+
+def task_deadline(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
+    """Share of requests answered right within a time (METRICS: deadline accuracy); None where nothing is scored."""
+    return _curves(task, systems, "deadline", "Right within a time", "share answered and right")
+
+
+def _curves(task: str, systems: Sequence[tuple[System, Look]], name: str, title: str, y_title: str) -> Any:
     curves = []
     for system, how in systems:
         cell = system.cells.get(task)
         curve = cell.curves.get(name) if cell else None
         if curve and curve.get("x"):
             curves.append((how.label, how.color, how.dash, curve["x"], curve["y"]))
-    described = "; ".join(
-        f"{label}: {numbers.seconds(xs[0])} to {numbers.seconds(xs[-1])}" for label, *_, xs, _ in curves
-    )
-    look = Plane(
-        f"Distribution of the time per request on {task}", described, "seconds per request, at most",
-        "share of requests", 480, 350,
-    )  # fmt: skip
+    described = "; ".join(f"{label}: {ys[-1]:.0%} within {numbers.seconds(xs[-1])}" for label, *_, xs, ys in curves)
+    look = Plane(f"{title} on {task}", described, "within seconds per request", y_title, *SMALL)
     return _markup(charts.distribution(curves, look)) if curves else None
 
 
