@@ -2,7 +2,8 @@
 
 Both tokenise, generate greedily up to the same length and decode the same prompts, interleaved block by block in one
 process (A B B A …), at batch 1 and as length-sorted batches of 16. A ratio is the median over pairs of neighbouring
-blocks. The last line is one JSON document.
+blocks. Then the whole command `poise run` on the first model: its seconds outside imports, model load and generation.
+The last line is one JSON document.
 
     python benchmarks/local_overhead.py [--blocks 8] [--prompts 32] [--tokens 48] [--model FOLDER …]
 
@@ -15,7 +16,10 @@ import argparse
 import gc
 import json
 import random
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -25,8 +29,10 @@ from typing import Any
 
 from poise.measure.backends.transformers import Transformers
 from poise.plan.spec import Deployment, Model
+from poise.store.run import open_run
 from poise.types import Request
 
+IMPORT = re.compile(r"import time: +\d")
 TARGETS = {1: 1.02, 16: 1.05}
 WORDS = "the a of in to dog fox river lamp quick lazy bright seven stands over under wall bottle sings walks".split()
 
@@ -43,6 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(f) for f in arguments.model] or [random_llama(Path(scratch) / "random-10m"), *bundled()]
         rows = [row for folder in folders for row in measure(folder, arguments)]
+        command = whole_command(folders[0], Path(scratch) / "run", arguments)
     print("model            parameters batch   generate      poise   ratio        quartiles  target  tokens")
     for row in rows:
         spread = f"{row['ratio_lo']:.3f}–{row['ratio_hi']:.3f}"
@@ -50,7 +57,11 @@ def main() -> None:
             f"{row['model']:<15}{row['parameters']:>12,}{row['batch']:>6}{row['generate_s']:>10.3f}s{row['poise_s']:>10.3f}s"
             f"{row['ratio']:>8.3f}{spread:>17}{row['target']:>8}  {'same' if row['same_tokens'] else 'DIFFERENT'}"
         )
-    print(json.dumps({"benchmark": "local_overhead", "rows": rows}))
+    print(
+        f"poise run: {command['wall_s']:.2f} s = imports {command['imports_s']:.2f} + load {command['load_s']:.2f} + "
+        f"generation {command['generation_s']:.2f} + outside {command['outside_s']:.2f} (target 0.5)"
+    )
+    print(json.dumps({"benchmark": "local_overhead", "rows": rows, "command": command}))
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -127,7 +138,7 @@ def bare_generate(
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = backend._model
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    end = tokenizer.eos_token_id
+    ends = backend._codec.eos
 
     def run() -> list[list[int]]:
         made = []
@@ -138,10 +149,35 @@ def bare_generate(
                 out = model.generate(**batch, do_sample=False, max_new_tokens=tokens)
             rows = out[:, batch["input_ids"].shape[1] :].tolist()
             tokenizer.batch_decode(rows, skip_special_tokens=True)
-            made += [row[: row.index(end) + 1] if end in row else row for row in rows]
+            made += [row[: next((i + 1 for i, t in enumerate(row) if t in ends), None)] for row in rows]
         return made
 
     return run
+
+
+def whole_command(folder: Path, out: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Where the wall time of `poise run` goes. Imports: of the parent (the worker's are part of its model load)."""
+    argv = ["run", "-m", str(folder), "-b", "transformers", "-t", "synthetic", "-o", str(out)]
+    size = ["--limit", str(arguments.prompts), "--max-tokens", str(arguments.tokens)]
+    python = [sys.executable, "-X", "importtime", "-c", "from poise.cli import main; main()"]
+    start = time.perf_counter()
+    done = subprocess.run([*python, *argv, *size], capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"poise run failed: {done.stdout[-2000:]}")
+    imports = (
+        sum(int(line.split(":")[1].split("|")[0]) for line in done.stderr.splitlines() if IMPORT.match(line)) / 1e6
+    )
+    (cell,) = open_run(out).cells()
+    load = sum(segment.load_s or 0.0 for segment in cell.segments())
+    generation = sum(record.timeline.done_ns for record in cell.records() if record.timeline) / 1e9
+    return {
+        "wall_s": wall,
+        "imports_s": imports,
+        "load_s": load,
+        "generation_s": generation,
+        "outside_s": wall - imports - load - generation,
+    }
 
 
 def prompts(count: int) -> list[str]:

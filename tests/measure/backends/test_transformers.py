@@ -304,8 +304,11 @@ def test_a_wrong_deployment_is_one_sentence(hf_folder, change, said):
 
 
 def test_a_missing_model_is_one_sentence(tmp_path):
-    with pytest.raises(UsageError, match="cannot be loaded"):
+    with pytest.raises(UsageError, match="there is no folder"):
         opened(tmp_path / "none")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        opened(tmp_path)
     with pytest.raises(UsageError, match="no hf source"):
         opened(tmp_path, Model("tiny", {"onnx": "x"}))
 

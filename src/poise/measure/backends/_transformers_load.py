@@ -88,12 +88,10 @@ def check(model: Model, deployment: Deployment, allow_code: bool = True) -> None
     if not allow_code and (options.trust_remote_code or options.allow_pickle):
         which = "trust_remote_code" if options.trust_remote_code else "allow_pickle"
         raise UsageError(f"the option {which} runs code that comes with the model; add --allow-code if you trust it")
-    if (
-        source.is_dir()
-        and model.weights == "trained"
-        and not options.allow_pickle
-        and not any(source.glob("*.safetensors"))
-    ):
+    if not source.is_dir():
+        if source.is_absolute() or len(source.parts) > 2 or source.parts[0] in (".", ".."):  # no name of a hub
+            raise UsageError(f"model {model.name!r}: there is no folder {source}")
+    elif model.weights == "trained" and not options.allow_pickle and not any(source.glob("*.safetensors")):
         raise UsageError(f"model {model.name!r}: {source} has no safetensors (pickled weights need allow_pickle)")
 
 
