@@ -39,5 +39,5 @@ def test_the_way_from_study_to_number(tmp_path: Path) -> None:
 
 def test_unknown_report_kind(tmp_path: Path) -> None:
     run = poise.run(STUDY, tmp_path / "nb", quiet=True)
-    with pytest.raises(UsageError, match="there are: .csv"):
+    with pytest.raises(UsageError, match=r"there are: \.csv"):
         poise.render(run, tmp_path / "r.pdf")

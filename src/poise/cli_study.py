@@ -99,10 +99,7 @@ def _task(name: str, flags: Flags) -> dict[str, Any]:
             options.setdefault("output_tokens", flags.max_tokens)
     if options:
         task["options"] = options
-    for key, value in {"mode": flags.mode, "shots": flags.shots}.items():
-        if value is not None:
-            task[key] = value
-    return task
+    return task | {k: v for k, v in {"mode": flags.mode, "shots": flags.shots}.items() if v is not None}
 
 
 def _loads(flags: Flags) -> list[dict[str, Any]]:

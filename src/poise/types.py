@@ -75,7 +75,7 @@ class Request(Struct, frozen=True, omit_defaults=True):
 
 
 class Timeline(Struct, frozen=True, omit_defaults=True):
-    """When what arrived. `sent_ns` is a clock reading; the rest counts from it (chunk deltas: from the chunk before)."""
+    """When what arrived. `sent_ns` is a clock reading; the rest counts from it (deltas: from the chunk before)."""
 
     sent_ns: int
     chunk_deltas_ns: list[int] = field(default_factory=list)
