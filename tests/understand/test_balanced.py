@@ -102,9 +102,20 @@ def test_repeats_that_differ_widen_the_interval() -> None:
         rows, repeat = np.tile(np.arange(50), 2), np.repeat([0, 1], 50)
         return Items([str(i) for i in range(50)], rows, repeat, np.ones(100), np.repeat(seconds, 50), 0.0, 3.0, 0.5)
 
-    same, apart = (marks_of_task("t", [twice(s)])[0].estimate("score") for s in ([3.0, 3.0], [1.0, 9.0]))
+    same, apart = (marks_of_task("t", [twice(s)])[0].estimate("speed") for s in ([3.0, 3.0], [1.0, 9.0]))
     assert (same.lo, same.hi) == pytest.approx((same.value, same.value))
-    assert apart.lo == pytest.approx(50) and apart.hi == pytest.approx(100 * np.sqrt(0.75))  # either run alone
+    assert (apart.lo, apart.hi) == pytest.approx((0.25, 0.75))  # either run alone
+
+
+@pytest.mark.parametrize(("mark", "name"), [(1.0, "all right"), (0.0, "all wrong")])
+def test_marks_that_are_all_alike_are_not_certain(mark: float, name: str) -> None:
+    one, other = marks_of_task("t", [synthetic([mark] * 100, [s] * 100) for s in (3.0, 1.0)])
+    got = one.estimate("mean_q")
+    assert got.value == mark and got.lo is not None and got.hi is not None
+    # Jeffreys' interval for 0 (100) of 100 has its limit 2.5 % (97.5 %) quantile at .0247 (.9753): scipy.stats.beta
+    assert abs((got.hi if mark == 0 else 1 - got.lo) - 0.0247) < 0.004, name
+    assert (one.replicates["mean_q"] == other.replicates["mean_q"]).all()
+    assert other.estimate("score").hi is not None
 
 
 def test_an_open_loop_counts_from_due(tmp_path: Path) -> None:

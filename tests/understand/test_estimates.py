@@ -86,6 +86,34 @@ def test_static_batches_give_own_and_shared_times(tmp_path: Path) -> None:
     assert (got["batch_s"].value, got["amortized_s"].value) == (4.0, 2.0)
 
 
+def test_times_of_a_static_batch_are_not_independent(tmp_path: Path) -> None:
+    walls = [1.0, 2.0, 3.0, 4.0]
+    items = [
+        asked(f"i{b}-{k}", "x", "x", sent_s=10.0 * b, e2e_s=wall, batch=(f"0.{b}", 10, 10.0 * b, 10.0 * b + wall))
+        for b, wall in enumerate(walls)
+        for k in range(10)
+    ]
+    got = times(data(tmp_path, items, load=Load("batch", 10)))
+    mean, median = got["e2e_s.mean"], got["e2e_s.p50"]
+    # four observations said ten times each: Miller's SE is the one of four values with n in place of n - 1
+    half = 1.959964 * np.std(walls) / 2
+    assert mean.lo is not None and mean.value - mean.lo == pytest.approx(half, rel=0.01)
+    assert mean.method == "mean, normal interval clustered by batch"
+    assert median.method.startswith("Woodruff interval by batch")
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"), [("drifting", "block of 13 successive"), ("shuffled", "order statistics")]
+)
+def test_times_under_load_are_grouped_only_if_they_drift(tmp_path: Path, order: str, expected: str) -> None:
+    seconds = np.sin(np.arange(160) / 12) + 2
+    if order == "shuffled":
+        np.random.default_rng(0).shuffle(seconds)
+    items = [asked(f"i{i}", "x", "x", sent_s=0.1 * i, e2e_s=float(s)) for i, s in enumerate(seconds)]
+    median = times(data(tmp_path, items, load=Load("closed", 8)))["e2e_s.p50"]
+    assert expected in median.method
+
+
 def test_goodput_needs_every_limit_and_correct_goodput_the_right_answer(tmp_path: Path) -> None:
     def one(i: int, text: str, ttft: float, gap: float, **more: Any) -> Any:
         pieces = [text, "\n", "\n"]

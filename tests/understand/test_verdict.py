@@ -48,7 +48,7 @@ def test_what_cannot_be_told_apart_is_not(tmp_path: Path) -> None:
 
 def test_a_system_that_dominates(tmp_path: Path) -> None:
     found = verdict(tmp_path, system("slow", 0.4, 5.0), system("quick", 0.8, 1.0))
-    assert "quick is at least as good and as fast as every other" in found.text
+    assert "only quick is on the frontier" in found.text
     assert [f["model"] for f in found.facts["frontier"]] == ["quick"]
 
 

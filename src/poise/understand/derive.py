@@ -87,6 +87,10 @@ class Columns:
     response_s: Floats
     spent_s: Floats
     """First attempt sent (open loop: due) to the last attempt's last text: the balanced score's time."""
+    sent_ns: Ints
+    """Clock reading of the first attempt; the smallest integer where none was sent."""
+    batch: list[str | None]
+    """The static batch of each row; None = not of one."""
     batch_s: Floats
     batch_size: Ints
     """0 = not of a static batch."""
@@ -166,6 +170,7 @@ class _Attempts:
         self.failure: list[str | None] = []
         self.finish: list[str | None] = []
         self.source: list[str | None] = []
+        self.batch: list[str | None] = []
         self.draw, self.attempt, self.segment = array("q"), array("q"), array("q")
         self.due, self.sent, self.done = array("q"), array("q"), array("q")
         self.batch_ns, self.batch_size, self.batch_end = array("q"), array("q"), array("q")
@@ -189,6 +194,7 @@ class _Attempts:
         self.due.append(NO_TIME if line.due_ns is None else line.due_ns)
         self.sent.append(NO_TIME if timeline is None else timeline.sent_ns)
         self.done.append(0 if timeline is None else timeline.done_ns)
+        self.batch.append(batch.id if batch else None)
         self.batch_size.append(batch.size if batch else 0)
         self.batch_ns.append(batch.end_ns - batch.start_ns if batch else 0)
         self.batch_end.append(batch.end_ns if batch else NO_TIME)
@@ -349,6 +355,8 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
         wait_s=wait[first],
         response_s=np.where(has_due[first], e2e + wait[first], np.nan),
         spent_s=spent,
+        sent_ns=sent[first],
+        batch=[a.batch[i] for i in first],
         batch_s=np.array(a.batch_ns, dtype=np.float64)[first] / _SECOND,
         batch_size=np.array(a.batch_size, dtype=np.int64)[first],
         n_out=n_out[last],

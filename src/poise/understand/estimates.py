@@ -37,20 +37,25 @@ def item_means(data: CellData, values: Floats) -> tuple[Floats, NDArray[np.int64
     return total[has] / count[has], has
 
 
-def mean(data: CellData, values: Floats, unit: str, better: Better | None, reason: str) -> Estimate:
-    """Mean over items with its clustered interval."""
+def mean(
+    data: CellData, values: Floats, unit: str, better: Better | None, reason: str, timed: bool = False
+) -> Estimate:
+    """Mean over items with its clustered interval; `timed` values are clustered by what their times share."""
     per_item, has = item_means(data, values)
     if not len(per_item):
         return absent(reason, unit, better)
-    clusters = None if data.clusters is None else data.clusters[has]
+    clusters, what = (data.clusters, "cluster") if not (timed and data.time_groups) else data.time_groups
+    clusters = None if clusters is None else clusters[has]
     between = _between_repeats(data, values)
     value, (lo, hi) = st.mean_interval(per_item, clusters, more_variance=between or 0.0)
-    method = "mean, normal interval" + (" clustered" if clusters is not None else "")
+    method = "mean, normal interval" + (f" clustered by {what}" if clusters is not None else "")
     method += " over items and repeats" if between is not None else ""
     if int(np.isfinite(values).sum()) > len(per_item):
         method += ", repeats of an item averaged first"
     if lo is None:
-        method += " needs at least two items"
+        method += " needs at least two groups"
+    elif unit:  # a quantity, and none of poise's can be negative
+        lo = max(lo, 0.0)
     return Estimate(value, lo, hi, len(per_item), unit, better, method)
 
 
@@ -70,7 +75,8 @@ def quantiles(
     ordered = np.sort(values[known])
     if not len(ordered):
         return {name: absent(reason, unit, better) for name, _ in wanted}
-    codes = data.items[1][known]
+    groups, what = data.time_groups or (np.arange(len(data.items[0])), "item")
+    codes = groups[data.items[1][known]]
     asked = np.bincount(codes)
     sizes = asked[asked > 0].astype(float)
     grouped = len(sizes) < len(ordered)
@@ -80,7 +86,7 @@ def quantiles(
         if grouped:
             below = np.bincount(codes, weights=values[known] <= value)[asked > 0].astype(float)
             lo, hi = st.grouped_quantile_interval(ordered, value, p, below, sizes)
-            method = "Woodruff interval by item"
+            method = f"Woodruff interval by {what}"
         else:
             lo, hi = st.quantile_interval(ordered, p)
             method = "order statistics"
@@ -127,8 +133,8 @@ def times(data: CellData) -> dict[str, Estimate]:
     batched = c.batch_size > 0
     amortized = np.where(batched & c.ok, c.batch_s / np.maximum(c.batch_size, 1), np.nan)
     reason = "not a static batch"
-    found["batch_s"] = mean(data, np.where(batched & c.ok, c.batch_s, np.nan), "s", "lower", reason)
-    found["amortized_s"] = mean(data, amortized, "s", "lower", reason)
+    found["batch_s"] = mean(data, np.where(batched & c.ok, c.batch_s, np.nan), "s", "lower", reason, timed=True)
+    found["amortized_s"] = mean(data, amortized, "s", "lower", reason, timed=True)
     found["output_tokens.mean"] = mean(data, np.where(c.ok, c.n_out, np.nan), "tok", None, why["n_out"])
     return found
 
@@ -137,7 +143,7 @@ def _family(
     data: CellData, name: str, values: Floats, unit: str, better: Better | None, reason: str
 ) -> dict[str, Estimate]:
     found = dict(quantiles(data, values, unit, better, reason))
-    found["mean"] = mean(data, values, unit, better, reason)
+    found["mean"] = mean(data, values, unit, better, reason, timed=True)
     return {f"{name}.{q}": _beside(e, len(data.columns), values) for q, e in found.items()}
 
 
@@ -271,4 +277,4 @@ def mean_of(values: list[float], unit: str, better: Better | None, reason: str, 
         return absent(reason, unit, better)
     value, (lo, hi) = st.repeat_interval(values)
     method = f"mean of {len(values)} ({what}s), Student's t" if len(values) > 1 else f"one {what}: no interval"
-    return Estimate(value, lo, hi, len(values), unit, better, method)
+    return Estimate(value, None if lo is None else max(lo, 0.0), hi, len(values), unit, better, method)

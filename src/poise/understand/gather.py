@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +65,32 @@ class CellData:
         index: dict[str, int] = {}
         codes = [index.setdefault(n or f"\0{i}", len(index)) for i, n in enumerate(names)]
         return np.array(codes, dtype=np.int64)
+
+    @cached_property
+    def time_groups(self) -> tuple[Ints, str] | None:
+        """For each item the group within which its times depend on each other, and what these groups are.
+
+        Static batches always; under concurrent loads blocks of √n requests in order of sending, where successive
+        times are correlated (lag-1 autocorrelation above 2/√n; Box and Jenkins). None = times taken as independent.
+        """
+        c, load = self.columns, self.cell.load
+        first = np.unique(self.items[1], return_index=True)[1]
+        if load.kind == "batch":
+            index: dict[str | None, int] = {}
+            names = [c.batch[i] for i in first]
+            return np.array([index.setdefault(n, len(index)) for n in names], dtype=np.int64), "batch"
+        if load.kind == "closed" and load.value <= 1:
+            return None
+        order = first[np.argsort(c.sent_ns[first], kind="stable")]
+        times = c.e2e_s[order][np.isfinite(c.e2e_s[order])]
+        n = len(times)
+        off = times - times.mean() if n else times
+        if n < 32 or float(off[:-1] @ off[1:]) <= 2 / math.sqrt(n) * float(off @ off):
+            return None
+        size = math.ceil(math.sqrt(n))
+        blocks = np.empty(len(first), dtype=np.int64)
+        blocks[self.items[1][order]] = np.arange(len(order)) // size
+        return blocks, f"block of {size} successive requests"
 
     def unit_names(self) -> list[str]:
         """For each item the name under which it is resampled: its cluster, else itself."""

@@ -73,17 +73,19 @@ def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
 def mean_mark(
     data: CellData, marks: Floats, inside: Rows, unit: str = "", better: Better | None = "higher"
 ) -> Estimate:
-    """Mean of marks in [0, 1]: Wilson for single independent right/wrong answers, else the clustered normal one."""
+    """Mean of marks in [0, 1]: Wilson where each item is right or wrong, else the (clustered) normal interval."""
     marks = np.where(inside, marks, np.nan)
     per_item, _ = item_means(data, marks)
     n, rows = len(per_item), int(inside.sum())
     unscorable = rows - int(np.isfinite(marks).sum())
     if not n:
         return absent(f"none of {rows} answers could be scored", unit, better)
-    if data.clusters is None and int(np.isfinite(marks).sum()) == n and np.isin(per_item, (0.0, 1.0)).all():
-        right = float(per_item.sum())
-        lo, hi = st.wilson(right, n)
-        found = Estimate(right / n, lo, hi, n, unit, better, "proportion, Wilson")
+    alike = bool((per_item == per_item[0]).all())
+    if np.isin(per_item, (0.0, 1.0)).all() and (data.clusters is None or alike):
+        # all right or all wrong shows no spread: then each cluster counts as one observation
+        independent = n if data.clusters is None else len(np.unique(data.clusters))
+        lo, hi = st.wilson(float(per_item.mean()) * independent, independent)
+        found = Estimate(float(per_item.mean()), lo, hi, n, unit, better, "proportion, Wilson")
     else:
         found = mean(data, marks, unit, better, "")
         if found.lo is not None and found.hi is not None and found.value is not None:
@@ -107,7 +109,7 @@ def groups(data: CellData) -> dict[str, dict[str, Estimate]]:
     for label in sorted({x for x in labels if x}):
         inside = np.array([x == label for x in labels])
         times = np.where(inside, data.columns.e2e_s, np.nan)
-        entry = {"e2e_s.mean": mean(data, times, "s", "lower", "no times were recorded")}
+        entry = {"e2e_s.mean": mean(data, times, "s", "lower", "no times were recorded", timed=True)}
         if (first := data.scores.first) is not None:
             entry = {first.name: metric(data, first, inside), **entry}
         found[label] = entry

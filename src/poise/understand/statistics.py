@@ -198,6 +198,16 @@ def bootstrap_weights(units: int, key: str) -> Floats:
     return weights
 
 
+def all_alike(mark: float, n: int, resamples: int) -> Floats:
+    """Replicates of a mean where all n marks are 0, or all 1, which resampling would call certain.
+
+    Drawn from Jeffreys' posterior Beta(½, n + ½) of the share that differs; equal for systems of equal n, so that
+    two systems that are both all right still differ by nothing.
+    """
+    off = generator(f"all alike {n}").beta(0.5, n + 0.5, resamples)
+    return np.asarray(off if mark == 0 else 1 - off)
+
+
 def percentile_interval(replicates: Floats, level: float = LEVEL) -> tuple[float, float]:
     """Percentile bootstrap interval of replicates (no NaN among them)."""
     tail = (1 - level) / 2

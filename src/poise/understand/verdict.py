@@ -215,7 +215,7 @@ def _others(ranked: Sequence[System], facts: dict[str, Any], label: dict[int, st
     if len(front) > 1:
         parts = [f"on the frontier, fastest first: {_listed([label[id(s)] for s in front])}"]
     else:
-        parts = [f"{label[id(front[0])]} is at least as good and as fast as every other"]
+        parts = [f"only {label[id(front[0])]} is on the frontier"]
     if fastest is not best:
         parts.append(f"the fastest, {label[id(fastest)]}, {_trade(against[id(fastest)])}")
     elif len(front) > 1:
