@@ -66,7 +66,7 @@ _TABLE = (
     Preset("mlc", port=8000, health="/v1/models"),
     Preset("lightllm", port=8000, completions=None, usage="none", logprobs=False, ignore_eos="ignore_eos"),
     Preset("deepspeed-mii", port=8000, usage="none", logprobs=False, seed=False),
-    Preset("transformers-serve", port=8000, usage="always", logprobs=False),
+    Preset("transformers-serve", port=8000, usage="always", logprobs=False, basis="run"),
 )
 PRESETS = {p.name: p for p in _TABLE}
 

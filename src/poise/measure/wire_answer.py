@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -184,6 +185,8 @@ def echoed_logprobs(body: bytes, start: int, end: int) -> list[float]:
     try:
         found = document["choices"][0]["logprobs"]
         offsets, values = found["text_offset"], found["token_logprobs"]
+        if any(at < 0 for at in offsets):  # SGLang writes -1: count along the tokens' own text
+            offsets = list(accumulate(map(len, found["tokens"][:-1]), initial=0))
         stops = [*offsets[1:], end]  # without a generated token behind it, the last one ends where the text does
         chosen = [v for at, stop, v in zip(offsets, stops, values, strict=True) if at < end and stop > start]
         out = [float(v) for v in chosen]

@@ -146,9 +146,11 @@ def test_request_bytes(monkeypatch):
 
     async def main():
         async with opened(MockConfig(), preset="vllm", key_env="POISE_TEST_KEY") as backend:
-            return backend.prepare(request("hé", min_tokens=8, stop=("\n",), seed=3)).payloads
+            sampled = backend.prepare(request(temperature=0.5, seed=3)).payloads[0]
+            return backend.prepare(request("hé", min_tokens=8, stop=("\n",), seed=3)).payloads[0], sampled
 
-    [payload] = wire.run(main())
+    payload, sampled = wire.run(main())
+    assert b'"seed":3' in sampled
     head, _, body = payload.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "POST /v1/completions HTTP/1.1"
@@ -162,7 +164,6 @@ def test_request_bytes(monkeypatch):
         "ignore_eos": True,
         "temperature": 0.0,
         "top_p": 1.0,
-        "seed": 3,
         "stop": ["\n"],
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -231,6 +232,11 @@ def test_a_token_across_the_border_belongs_to_the_choice(start, found):
     logprobs = {"token_logprobs": [None, -2.0, -3.0, -9.0], "text_offset": [0, 3, 6, 8]}
     body = json.dumps({"choices": [{"logprobs": logprobs}]}).encode()
     assert echoed_logprobs(body, start, 8) == found
+
+
+def test_offsets_are_counted_where_the_server_gives_none():
+    logprobs = {"tokens": ["ab ", "né", "e"], "token_logprobs": [None, -2.0, -9.0], "text_offset": [-1, -1, -1]}
+    assert echoed_logprobs(json.dumps({"choices": [{"logprobs": logprobs}]}).encode(), 3, 5) == [-2.0]
 
 
 @pytest.mark.parametrize("logprobs", [None, {}, {"token_logprobs": [], "text_offset": []}])

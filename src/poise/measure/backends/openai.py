@@ -166,7 +166,7 @@ class OpenAI:
         body: dict[str, Any] = {"model": self.model, "temperature": request.temperature, "top_p": request.top_p}
         if request.stop:
             body["stop"] = request.stop
-        if self.preset.seed:
+        if self.preset.seed and request.temperature > 0:  # greedy needs none, and some servers stop batching for it
             body["seed"] = request.seed
         if request.min_tokens and self.preset.min_tokens:
             body[self.preset.min_tokens] = request.min_tokens
