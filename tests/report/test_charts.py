@@ -75,10 +75,17 @@ def test_distribution_draws_infinite_times_as_missing_share():
 
 def test_labels_avoid_each_other_and_the_edge():
     places = [(100.0, 100.0), (104.0, 103.0), (495.0, 100.0)]
-    slots = place(places, ["one label", "two label", "at the edge"], [], 500, 300)
+    slots = place(places, ["one label", "two label", "at the edge"], [], (500, 300), [0, 1, 2])
     assert slots[2].align == "right"
     assert slots[0] != slots[1]
     assert all(s in SLOTS for s in slots)
+
+
+def test_a_label_that_could_not_be_read_is_left_out():
+    crowd = [(100.0 + i, 100.0 + i) for i in range(40)]
+    slots = place(crowd, ["a long label"] * 40, [], (500, 300), range(39, -1, -1))
+    assert slots[39] is not None
+    assert None in slots
 
 
 def test_parser_sees_no_stray_tags():

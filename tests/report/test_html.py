@@ -11,7 +11,7 @@ from poise.report.html import Html
 from poise.types import Check, Summary, Verdict
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
-FOREIGN = {"path", "circle", "line", "rect"}
+FOREIGN = {"path", "circle", "line", "rect", "g"}
 
 
 class Page(HTMLParser):

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from poise.report.labels import Slot, place
+from poise.report.labels import SLOTS, Slot, place
 
 PALETTE = {
     "ink": ("#1c2430", "#e6e9ee"), "muted": ("#667080", "#9aa5b4"), "grid": ("#e3e7ec", "#2c343f"),
@@ -207,16 +207,23 @@ def _iso_ends(x_domain: list[float], y_domain: list[float]) -> dict[int, tuple[f
 
 
 def _bars(points: Sequence[Point]) -> list[dict[str, Any]]:
-    layers: list[dict[str, Any]] = []
-    for p in points:
-        mark = {"type": "rule", "color": p.color, "strokeWidth": 1.6, "opacity": 0.55, "strokeCap": "round"}
-        if p.x_lo is not None and p.x_hi is not None:
-            values = [{"x": p.x_lo, "y": p.y, "x2": p.x_hi}]
-            layers.append({"data": {"values": values}, "mark": mark, "encoding": {"x2": {"field": "x2"}}})
-        if p.y_lo is not None and p.y_hi is not None:
-            values = [{"x": p.x, "y": p.y_lo, "y2": p.y_hi}]
-            layers.append({"data": {"values": values}, "mark": mark, "encoding": {"y2": {"field": "y2"}}})
-    return layers
+    """Intervals: one layer of horizontal bars, one of vertical ones."""
+    color = {"field": "color", "type": "nominal", "scale": None}
+    mark = {"type": "rule", "strokeWidth": 1.6, "opacity": 0.55, "strokeCap": "round"}
+    across = [
+        {"x": p.x_lo, "y": p.y, "x2": p.x_hi, "color": p.color}
+        for p in points
+        if p.x_lo is not None and p.x_hi is not None
+    ]
+    along = [
+        {"x": p.x, "y": p.y_lo, "y2": p.y_hi, "color": p.color}
+        for p in points
+        if p.y_lo is not None and p.y_hi is not None
+    ]
+    return [
+        {"data": {"values": across}, "mark": mark, "encoding": {"x2": {"field": "x2"}, "color": color}},
+        {"data": {"values": along}, "mark": mark, "encoding": {"y2": {"field": "y2"}, "color": color}},
+    ]
 
 
 def _dots(points: Sequence[Point], best: Sequence[Point]) -> dict[str, Any]:
@@ -256,17 +263,25 @@ def _labels(points: Sequence[Point], look: Plane, x_domain: list[float], y_domai
         for score, (_, last) in _iso_ends(x_domain, y_domain).items():
             x, y = x_px(last), y_px((score / 100) ** 2 / last)
             bars.append((x - 18, y - 14, x, y))
-    slots = place(places, [p.label for p in points], bars, width, height)
-    return [_label(p, slot) for p, slot in zip(points, slots) if p.label]
+    best = front(points, look.log_time)
+    order = sorted(range(len(points)), key=lambda i: points[i] not in best)
+    slots = place(places, [p.label for p in points], bars, (width, height), order)
+    used = [slot for slot in SLOTS if slot in slots]
+    return [_label([p for p, own in zip(points, slots) if own == slot and p.label], slot) for slot in used]
 
 
-def _label(point: Point, slot: Slot) -> dict[str, Any]:
+def _label(points: Sequence[Point], slot: Slot) -> dict[str, Any]:
     mark = {
         "type": "text", "dx": slot.dx, "dy": slot.dy, "align": slot.align, "baseline": "middle", "fontSize": 12,
-        "fontWeight": 600, "color": point.color,
+        "fontWeight": 600,
     }  # fmt: skip
-    values = [{"x": point.x, "y": point.y, "t": point.label}]
-    return {"data": {"values": values}, "mark": mark, "encoding": {"text": {"field": "t", "type": "nominal"}}}
+    values = [{"x": p.x, "y": p.y, "t": p.label, "color": p.color} for p in points]
+    color = {"field": "color", "type": "nominal", "scale": None}
+    return {
+        "data": {"values": values},
+        "mark": mark,
+        "encoding": {"text": {"field": "t", "type": "nominal"}, "color": color},
+    }
 
 
 # ---------------------------------------------------------------- domains and ticks

@@ -96,11 +96,11 @@ def leaders(summary: Summary, systems: Sequence[System]) -> list[System]:
     Systems under other loads than the verdict's are not compared with it.
     """
     facts = summary.verdict.facts
+    scores = {s.key: s.overall.balanced.value or 0.0 for s in systems if s.overall}
+    systems = [s for s in systems if scores.get(s.key, 0.0) > 0]
     best, load = facts.get("best"), facts.get("load")
     if not best:
-        scores = {i: s.overall.balanced.value for i, s in enumerate(systems) if s.overall}
-        known = {i: v for i, v in scores.items() if v is not None}
-        return [systems[max(known, key=lambda i: known[i])]] if known else []
+        return sorted(systems, key=lambda s: -scores[s.key])[:1]
     names = {(best["model"], best["deployment"])}
     for other in facts.get("against_best", ()):
         lost = other["balanced_lost"]

@@ -29,15 +29,25 @@ SLOTS = (
 
 
 def place(
-    points: Sequence[tuple[float, float]], texts: Sequence[str], bars: Sequence[Box], width: float, height: float
-) -> list[Slot]:
-    """A slot for each text, greedily: the one that overlaps least with points, bars and the labels already placed."""
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    bars: Sequence[Box],
+    size: tuple[float, float],
+    order: Sequence[int],
+) -> list[Slot | None]:
+    """A slot for each text, greedily in `order`: the one that overlaps least with points, bars and earlier labels.
+
+    None where even that would hide a third of the label: better no label than an unreadable one.
+    """
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points] + list(bars)
-    slots = []
-    for (x, y), text in zip(points, texts):
-        best = min(SLOTS, key=lambda s: _cost(_box(x, y, text, s), taken, width, height))
-        taken.append(_box(x, y, text, best))
-        slots.append(best)
+    slots: list[Slot | None] = [None] * len(points)
+    for i in order:
+        (x, y), text = points[i], texts[i]
+        costs = {s: _cost(_box(x, y, text, s), taken, *size) for s in SLOTS}
+        best = min(costs, key=lambda s: costs[s])
+        if costs[best] <= LINE_PX * CHAR_PX * len(text) / 3:
+            taken.append(_box(x, y, text, best))
+            slots[i] = best
     return slots
 
 
