@@ -20,6 +20,8 @@ from poise.types import UsageError
 
 Method = Literal["paper", "default"]
 Mode = Literal["default", "helm"]
+Statistic = Literal["median", "min"]
+"""What stands for the trials of a point; where only interference makes trials late, the minimum is the better one."""
 
 
 class Point(Struct, frozen=True):
@@ -76,8 +78,14 @@ class Drift(Struct, frozen=True):
     span_s: float
 
 
-def fit(points: Iterable[Point], method: Method = "default", denoised: bool = False, model: str | None = None) -> Fit:
-    """Coefficients of one model from its points; several trials of a point count as their median or, denoised, minimum.
+def fit(
+    points: Iterable[Point],
+    method: Method = "default",
+    denoised: bool = False,
+    model: str | None = None,
+    statistic: Statistic = "median",
+) -> Fit:
+    """Coefficients of one model from its points; a point is the `statistic` of its trials, denoised the minimum.
 
     Raises UsageError for a time that is not positive, lengths below 1 output or 0 prompt tokens, points of several
     models, or too few distinct points (two output lengths at one prompt length are the least that give β).
@@ -86,7 +94,7 @@ def fit(points: Iterable[Point], method: Method = "default", denoised: bool = Fa
     names = {p.model for p in points}
     if model is None and len(names) > 1:
         raise UsageError(f"the points are of several models ({', '.join(sorted(names))}); fit one at a time")
-    runtimes = _aggregate(points, min if denoised else _median)
+    runtimes = _aggregate(points, min if denoised or statistic == "min" else _median)
     lengths = defaultdict(list)
     for p, o in runtimes:
         lengths[p].append(o)
@@ -104,7 +112,7 @@ def fit(points: Iterable[Point], method: Method = "default", denoised: bool = Fa
         digits = 3 if method == "paper" else 12
         alpha = {p: round(a - overhead, digits) for p, a in alpha.items()}
     coefficients = Coefficients(model or next(iter(names)), beta, tuple(sorted(alpha.items())), overhead_s=overhead)
-    return _judge(coefficients, runtimes, method, denoised)
+    return judge(coefficients, runtimes, method, denoised)
 
 
 def predict(coefficients: Coefficients, prompt_tokens: float, output_tokens: float, mode: Mode = "default") -> float:
@@ -215,7 +223,8 @@ def isotonic(values: Iterable[float], weights: Iterable[float]) -> list[float]:
     return [v for v, _, n in blocks for _ in range(int(n))]
 
 
-def _judge(coefficients: Coefficients, runtimes: dict[tuple[int, int], float], method: Method, denoised: bool) -> Fit:
+def judge(coefficients: Coefficients, runtimes: dict[tuple[int, int], float], method: Method, denoised: bool) -> Fit:
+    """How well a table gives back measured {(p, o): seconds}; every p must be in it (no interpolation)."""
     measured = np.array(list(runtimes.values()))
     table = dict(coefficients.prompt_s)
     beta, overhead = coefficients.per_output_token_s, coefficients.overhead_s or 0.0
