@@ -13,7 +13,8 @@ from support import asked, cell, write_run
 
 from poise.store.run import open_run
 from poise.types import Batch, Record, Timeline
-from poise.understand.derive import Columns, columns, output_tokens, pooled
+from poise.understand.attempts import output_tokens
+from poise.understand.derive import Columns, columns, pooled
 
 
 def derived(path: Path, *items: object, **more: object) -> Columns:

@@ -106,6 +106,13 @@ def test_a_folder_that_cannot_be_written_to_can_be_read(golden: Path) -> None:
     assert summarize(golden).cells[0].n == 12
 
 
+def test_nothing_is_written_outside_the_folder(golden: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (golden / "derived").symlink_to(tmp_path / "elsewhere")
+    assert summarize(golden).cells[0].n == 12
+    assert list((tmp_path / "elsewhere").rglob("*.json*")) == []
+
+
 def one(path: Path, model: str = "m", deployment: str = "d", answers: str = "xxxy", **more: Any) -> Path:
     items = [asked(f"i{i}", "x", a, sent_s=10.0 * i, e2e_s=1.0 + i) for i, a in enumerate(answers)]
     return write_run(path, [cell(model, "t", items, deployment=deployment, **more)])

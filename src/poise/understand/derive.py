@@ -12,48 +12,20 @@ time runs from the first attempt's start to the last one's end. A request that w
 from __future__ import annotations
 
 import dataclasses
-import math
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from poise.store.run import CellFolder
-from poise.types import Batch, Failure, Timeline, UsageError
+from poise.understand.attempts import EMPTY, NO_TIME, VISIBLE, Attempts, read
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-NO_TIME = np.iinfo(np.int64).min
-_EMPTY, _VISIBLE, _REASONING = 0, 1, 2
 _SECOND = 1e9
-
-
-class _Line(Struct, gc=False):
-    """The fields of a record that are read here; the rest is skipped while decoding."""
-
-    request_id: str
-    sample_id: str
-    status: str
-    phase: str = "measure"
-    draw: int = 0
-    part: int = 0
-    attempt: int = 1
-    segment: int = 0
-    due_ns: int | None = None
-    timeline: Timeline | None = None
-    pieces: list[str] = field(default_factory=list)
-    piece_kinds: str | None = None
-    output_tokens: int | None = None
-    option_logprobs: list[list[float]] | None = None
-    batch: Batch | None = None
-    usage: dict[str, Any] | None = None
-    finish_reason: str | None = None
-    error: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +111,7 @@ class Window:
 
 def columns(folder: CellFolder) -> Columns:
     """All measured requests of one cell folder. Memory: 8 bytes a chunk besides the texts."""
-    return _join_attempts(_read(folder), folder.cell.repeat)
+    return _join_attempts(read(folder), folder.cell.repeat)
 
 
 def pooled(parts: Sequence[Columns]) -> Columns:
@@ -154,109 +126,6 @@ def pooled(parts: Sequence[Columns]) -> Columns:
         else:
             joined[name] = [v for part in values for v in part]
     return Columns(**joined)
-
-
-# ---------------------------------------------------------------- reading
-
-
-class _Attempts:
-    """Columns being filled, one entry per attempt, and the chunks of all of them end to end."""
-
-    def __init__(self) -> None:
-        self.request: list[str] = []
-        self.sample: list[str] = []
-        self.text: list[str] = []
-        self.options: list[list[list[float]] | None] = []
-        self.failure: list[str | None] = []
-        self.finish: list[str | None] = []
-        self.source: list[str | None] = []
-        self.batch: list[str | None] = []
-        self.draw, self.attempt, self.segment = array("q"), array("q"), array("q")
-        self.due, self.sent, self.done = array("q"), array("q"), array("q")
-        self.batch_ns, self.batch_size, self.batch_end = array("q"), array("q"), array("q")
-        self.n_out, self.n_prompt = array("d"), array("d")
-        self.chars, self.count = array("q"), array("q")
-        self.deltas = array("q")
-        self.kinds = bytearray()
-        self.cold: list[float] = []
-
-    def add(self, line: _Line) -> None:
-        """Append one record; nothing is computed per chunk here."""
-        timeline, pieces, batch = line.timeline, line.pieces, line.batch
-        self.request.append(line.request_id)
-        self.sample.append(line.sample_id)
-        self.options.append(line.option_logprobs)
-        self.failure.append(_failure(line))
-        self.finish.append(line.finish_reason)
-        self.draw.append(line.draw)
-        self.attempt.append(line.attempt)
-        self.segment.append(line.segment)
-        self.due.append(NO_TIME if line.due_ns is None else line.due_ns)
-        self.sent.append(NO_TIME if timeline is None else timeline.sent_ns)
-        self.done.append(0 if timeline is None else timeline.done_ns)
-        self.batch.append(batch.id if batch else None)
-        self.batch_size.append(batch.size if batch else 0)
-        self.batch_ns.append(batch.end_ns - batch.start_ns if batch else 0)
-        self.batch_end.append(batch.end_ns if batch else NO_TIME)
-        n, source = output_tokens(line.output_tokens, line.usage)
-        self.n_out.append(n)
-        self.source.append(source)
-        self.n_prompt.append(_count((line.usage or {}).get("prompt_tokens")))
-        deltas = timeline.chunk_deltas_ns if timeline is not None and line.option_logprobs is None else []
-        if line.piece_kinds is None:
-            text = "".join(pieces)
-            self.chars.append(len(text))
-        else:
-            text = "".join(p for p, k in zip(pieces, line.piece_kinds) if k == "v")
-            self.chars.append(sum(map(len, pieces)))
-        self.text.append(text)
-        if len(deltas) > len(pieces):
-            deltas = deltas[: len(pieces)]
-        self.count.append(len(deltas))
-        self.deltas.extend(deltas)
-        self.kinds += _kinds(pieces[: len(deltas)] if len(deltas) < len(pieces) else pieces, line.piece_kinds)
-
-
-def _read(folder: CellFolder) -> _Attempts:
-    attempts = _Attempts()
-    try:
-        for line in folder.records(_Line):
-            if line.phase == "measure":
-                attempts.add(line)
-            elif line.phase == "cold" and line.status == "ok" and line.timeline is not None:
-                attempts.cold.append(max(sum(line.timeline.chunk_deltas_ns), line.timeline.done_ns) / _SECOND)
-    except OverflowError:
-        path = folder.path / "records.jsonl"
-        raise UsageError(f"{path}: a number is out of range; the file is damaged") from None
-    return attempts
-
-
-def _kinds(pieces: list[str], letters: str | None) -> bytes:
-    """One byte a piece: empty, visible or reasoning."""
-    if letters is None:
-        return bytes(map(bool, pieces)) if "" in pieces else b"\x01" * len(pieces)
-    kinds = [(_REASONING if k == "r" else _VISIBLE) if p else _EMPTY for p, k in zip(pieces, letters)]
-    return bytes(kinds + [int(bool(p)) for p in pieces[len(kinds) :]])
-
-
-def _failure(line: _Line) -> str | None:
-    if line.status == "ok":
-        return None
-    if line.status == "error" and line.error is not None:
-        return line.error.kind
-    return line.status
-
-
-def output_tokens(engine: int | None, usage: dict[str, Any] | None) -> tuple[float, str | None]:
-    """Output tokens and who counted them: the engine, else the server's usage; never the number of chunks."""
-    if engine is not None:
-        return float(engine), "engine"
-    counted = _count((usage or {}).get("completion_tokens"))
-    return (counted, None if math.isnan(counted) else "usage")
-
-
-def _count(value: Any) -> float:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else math.nan
 
 
 # ---------------------------------------------------------------- times
@@ -274,15 +143,15 @@ class _Chunks:
     gap_counts: Ints
 
 
-def _chunks(attempts: _Attempts) -> _Chunks:
+def _chunks(attempts: Attempts) -> _Chunks:
     counts = np.array(attempts.count, dtype=np.int64)
     kinds = np.frombuffer(attempts.kinds, dtype=np.uint8)
     at = np.cumsum(np.array(attempts.deltas, dtype=np.int64))
     ends = np.cumsum(counts)
     base = np.where(ends - counts > 0, at[np.maximum(ends - counts, 1) - 1], 0) if len(at) else np.zeros_like(ends)
     at -= np.repeat(base, counts)
-    _, _, first_visible, _ = _only(kinds == _VISIBLE, at, counts)
-    times, per_row, first, last = _only(kinds != _EMPTY, at, counts)
+    _, _, first_visible, _ = _only(kinds == VISIBLE, at, counts)
+    times, per_row, first, last = _only(kinds != EMPTY, at, counts)
     inside = np.ones(len(times), dtype=bool)
     inside[(np.cumsum(per_row) - per_row)[per_row > 0]] = False
     gaps = np.diff(times, prepend=0)[inside] / _SECOND
@@ -301,7 +170,7 @@ def _only(mask: NDArray[np.bool_], at: Ints, counts: Ints) -> tuple[Ints, Ints, 
     return at, counts, first, last
 
 
-def _join_attempts(a: _Attempts, repeat: int) -> Columns:
+def _join_attempts(a: Attempts, repeat: int) -> Columns:
     chunks = _chunks(a)
     first, last, attempts, reruns = _rows(a)
     failed_first = [a.failure[i] for i in first]
@@ -371,7 +240,7 @@ def _join_attempts(a: _Attempts, repeat: int) -> Columns:
     )
 
 
-def _rows(a: _Attempts) -> tuple[Ints, Ints, Ints, Ints]:
+def _rows(a: Attempts) -> tuple[Ints, Ints, Ints, Ints]:
     """For each request, in order of first writing: its first and last attempt in the last segment that tried it,
     the number of all attempts, and of those in earlier segments."""
     first: dict[str, int] = {}
@@ -397,7 +266,7 @@ def _rows(a: _Attempts) -> tuple[Ints, Ints, Ints, Ints]:
     return first_, last_, number_, replaced_
 
 
-def _windows(a: _Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:
+def _windows(a: Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:
     segments = np.array(a.segment, dtype=np.int64)
     ended = sent + np.maximum(done, np.nan_to_num(took * _SECOND).round().astype(np.int64))
     known = sent != NO_TIME

@@ -186,19 +186,27 @@ def _failed(metric: Any, sample: Sample) -> Score:
 def _cached(
     folder: CellFolder, columns: Columns, metrics: Mapping[str, Any], make: Callable[[], list[Scored]]
 ) -> list[Scored]:
-    path = folder.run / "derived" / "scores" / f"{folder.path.name}.jsonl"
+    name = f"scores/{folder.path.name}.jsonl"
+    path = folder.run / "derived" / name
     signature = _signature(folder, metrics)
     found = _read(path, signature)
     if found is not None and [s.request_id for s in found] == columns.request:
         return found
     lines = make()
     encode = msgspec.json.Encoder().encode
+    keep(folder.run, name, b"\n".join([encode(_Header(signature)), *map(encode, lines)]) + b"\n")
+    return lines
+
+
+def keep(run: Path, name: str, data: bytes) -> None:
+    """Write `derived/<name>` of a run folder, if that can be written to and does not lead out of the folder."""
+    path = run / "derived" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, b"\n".join([encode(_Header(signature)), *map(encode, lines)]) + b"\n")
-    except OSError:
-        pass  # a folder that cannot be written to can still be read
-    return lines
+        if path.parent.resolve().is_relative_to(run.resolve()):
+            write_atomic(path, data)
+    except (OSError, PoiseError):
+        pass  # a folder that cannot be written to, or a full disk: it can still be read
 
 
 def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from poise.store.run import Run, open_run, write_atomic
+from poise.store.run import Run, open_run
 from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
@@ -18,6 +18,7 @@ from poise.understand.checks import checks
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
 from poise.understand.resources import resources
+from poise.understand.score import keep
 from poise.understand.systems import key_of, model_summary, systems, task_marks
 from poise.understand.verdict import verdict
 
@@ -46,7 +47,7 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
         verdict=verdict(ranked, found),
     )
     if len(opened) == 1:
-        _keep(opened[0], summary)
+        keep(opened[0].path, "summary.json", to_json(summary))
     return summary
 
 
@@ -61,15 +62,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     return [_finite(v) for v in value] if isinstance(value, list) else value
-
-
-def _keep(run: Run, summary: Summary) -> None:
-    path = run.path / "derived" / "summary.json"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_atomic(path, to_json(summary))
-    except OSError:
-        pass  # a folder that cannot be written to can still be read
 
 
 # ---------------------------------------------------------------- one cell
