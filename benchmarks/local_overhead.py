@@ -2,8 +2,9 @@
 
 Both tokenise, generate greedily up to the same length and decode the same prompts, interleaved block by block in one
 process (A B B A …), at batch 1 and as length-sorted batches of 16. A ratio is the median over pairs of neighbouring
-blocks. Then the whole command `poise run` on the first model: its seconds outside imports, model load and generation.
-The last line is one JSON document.
+blocks; `cpu` is the same ratio in CPU seconds, which other load on the host disturbs less. Then the whole command
+`poise run` on the first model: its seconds outside imports, model load and generation. The last line is one JSON
+document.
 
     python benchmarks/local_overhead.py [--blocks 8] [--prompts 32] [--tokens 48] [--model FOLDER …]
 
@@ -50,12 +51,13 @@ def main() -> None:
         folders = [Path(f) for f in arguments.model] or [random_llama(Path(scratch) / "random-10m"), *bundled()]
         rows = [row for folder in folders for row in measure(folder, arguments)]
         command = whole_command(folders[0], Path(scratch) / "run", arguments)
-    print("model            parameters batch   generate      poise   ratio        quartiles  target  tokens")
+    print("model            parameters batch   generate      poise   ratio        quartiles     cpu  target  tokens")
     for row in rows:
         spread = f"{row['ratio_lo']:.3f}–{row['ratio_hi']:.3f}"
         print(
             f"{row['model']:<15}{row['parameters']:>12,}{row['batch']:>6}{row['generate_s']:>10.3f}s{row['poise_s']:>10.3f}s"
-            f"{row['ratio']:>8.3f}{spread:>17}{row['target']:>8}  {'same' if row['same_tokens'] else 'DIFFERENT'}"
+            f"{row['ratio']:>8.3f}{spread:>17}{row['cpu_ratio']:>8.3f}"
+            f"{row['target']:>8}  {'same' if row['same_tokens'] else 'DIFFERENT'}"
         )
     print(
         f"poise run: {command['wall_s']:.2f} s = imports {command['imports_s']:.2f} + load {command['load_s']:.2f} + "
@@ -104,14 +106,16 @@ def compare(
 
     same = bare() == poise()  # also warms both up
     times: dict[Callable[[], Any], list[float]] = {bare: [], poise: []}
+    cpu: dict[Callable[[], Any], list[float]] = {bare: [], poise: []}
     gc.collect()
     gc.freeze()
     gc.disable()
     for block in range(arguments.blocks):
         for run in (bare, poise) if block % 2 == 0 else (poise, bare):
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             run()
             times[run].append(time.perf_counter() - start)
+            cpu[run].append(time.process_time() - used)
         gc.collect(1)
     gc.enable()
     ratios = sorted(p / b for b, p in zip(times[bare], times[poise], strict=True))
@@ -122,6 +126,7 @@ def compare(
         "ratio": statistics.median(ratios),
         "ratio_lo": ratios[len(ratios) // 4],
         "ratio_hi": ratios[-1 - len(ratios) // 4],
+        "cpu_ratio": statistics.median(p / b for b, p in zip(cpu[bare], cpu[poise], strict=True)),
         "target": TARGETS[size],
         "same_tokens": same,
     }

@@ -1,10 +1,12 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnxruntime_genai", reason="onnxruntime-genai is not installed")
 
+import poise
 from poise.measure.backends.onnx import Onnx
 from poise.plan.spec import Deployment, Model
 from poise.types import Message, Request, UsageError
@@ -57,6 +59,24 @@ def test_greedy_tokens_agree_with_transformers(backend, reference, size):
         expected, texts = answers(reference, *group)
         assert [tokens(r) for r in raws] == [tokens(r) for r in expected]
         assert found == texts
+
+
+@pytest.mark.parametrize("name", ["xs", "s", "m"])
+def test_bundled_models_give_the_same_tokens_on_both_engines(name):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    from poise.measure.backends.transformers import Transformers
+
+    home = Path(poise.__file__).parent / "bundled" / name
+    if not (home / "onnx" / "model.onnx").is_file():
+        pytest.skip("the bundled models are not there")
+    other = Transformers()
+    cpu = Deployment("t", "transformers", device="cpu", options={"threads": 1})
+    other.open(Model(name, {"hf": str(home)}), cpu)
+    asked = [ask(p, max_tokens=32) for p in ("12 + 7 =", "Review: a dull film.\nSentiment:", "3x + 4 = 19, x =")]
+    for group in (asked, asked[:1]):
+        raws, _ = answers(opened(home / "onnx"), *group)
+        expected, _ = answers(other, *group)
+        assert [tokens(r) for r in raws] == [tokens(r) for r in expected]
 
 
 def test_rows_end_at_end_of_text_each_on_its_own(onnx_folder, backend, tmp_path):
