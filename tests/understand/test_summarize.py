@@ -110,7 +110,7 @@ def test_nothing_is_written_outside_the_folder(golden: Path, tmp_path: Path) -> 
     (tmp_path / "elsewhere").mkdir()
     (golden / "derived").symlink_to(tmp_path / "elsewhere")
     assert summarize(golden).cells[0].n == 12
-    assert list((tmp_path / "elsewhere").rglob("*.json*")) == []
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def one(path: Path, model: str = "m", deployment: str = "d", answers: str = "xxxy", **more: Any) -> Path:

@@ -202,8 +202,8 @@ def keep(run: Path, name: str, data: bytes) -> None:
     """Write `derived/<name>` of a run folder, if that can be written to and does not lead out of the folder."""
     path = run / "derived" / name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent.resolve().is_relative_to(run.resolve()):
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data)
     except (OSError, PoiseError):
         pass  # a folder that cannot be written to, or a full disk: it can still be read
