@@ -1,6 +1,9 @@
+import shutil
+
 import pytest
 
 from poise.report.samples import asked, by_disagreement, chosen, items, sample_ids, verdict
+from poise.store.run import open_run
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +50,15 @@ def test_a_failed_request_is_worth_nothing_and_says_why(words):
 
 def test_verdicts():
     assert [verdict(m) for m in (1.0, 0.0, 0.5, None)] == ["right", "wrong", "partly", "unscored"]
+
+
+def test_two_runs_side_by_side_say_where_they_asked_differently(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run.path, other)
+    (inputs,) = other.glob("inputs/*words*.requests.jsonl")
+    inputs.write_text(inputs.read_text().replace("w03?", "say w03"))
+    cells = [c for c in asked([run, open_run(other)]) if c.task == "words"]
+    (item,) = items(cells, ["w03"])
+    assert item.prompt == "w03?"
+    assert [a.asked for a in item.answers] == [None] * 4 + ["say w03"] * 4
+    assert {a.key[1] for a in item.answers[4:]} == {"onnx@other", "transformers@other"}

@@ -16,9 +16,9 @@ def shown(run, sample=None, **options) -> str:
 def test_the_list_starts_with_disagreements(run):
     lines = shown(run).splitlines()
     head = lines.index("words")
-    assert lines[head + 1].split("  ")[0] == "sample"
-    assert lines[head + 2].split() == ["w00", "✗", "✗", "✓", "✓"]
-    assert lines[head + 5].split() == ["w07", "✓", "✓", "✓", "✗"]
+    assert lines[head + 2].split() == ["sample", "onnx", "transformers", "onnx", "transformers"]
+    assert lines[head + 3].split() == ["w00", "✗", "✗", "✓", "✓"]
+    assert lines[head + 6].split() == ["w07", "✓", "✓", "✓", "✗"]
 
 
 def test_one_sample_in_full(run):
@@ -51,3 +51,11 @@ def test_an_empty_run_says_so(tmp_path):
 
     with pytest.raises(UsageError, match="nothing was measured"):
         shown(open_run(write_run(tmp_path / "r", [])))
+
+
+def test_a_narrow_terminal_numbers_the_systems_and_keeps_the_ids(run):
+    file = io.StringIO()
+    show(run, None, Console(file=file, width=40))
+    lines = file.getvalue().splitlines()
+    assert lines[:4] == ["1  s · onnx", "2  s · transformers", "3  m · onnx", "4  m · transformers"]
+    assert lines[lines.index("words") + 2].split() == ["w00", "✗", "✗", "✓", "✓"]

@@ -67,8 +67,10 @@ def caption(summary: Summary, table: Grid) -> str:
     asked, failed = {c.n for c in summary.cells if c.n}, sum(c.failed for c in summary.cells)
     if len(asked) == 1 and len(summary.cells) > 1:
         parts.append(f"n = {count(min(asked))} each")
+    elif len(asked) > 1:
+        parts.append(f"n = {count(min(asked))} to {count(max(asked))} each")
     else:
-        parts.append(f"n = {count(sum(c.n for c in summary.cells))}")
+        parts.append(f"n = {count(sum(asked))}")
     parts.append(f"{count(failed) if failed else 'none'} failed")
     parts += [visible(v, newlines=False) for v in table.constant.values()]
     repeats = {c.repeats for c in summary.cells if c.repeats}

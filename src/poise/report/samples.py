@@ -39,7 +39,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one system did with a sample. `stamps_s` are seconds after sending, one per piece of text."""
+    """What one system did with a sample. `stamps_s` are seconds after sending, one per piece of text.
+
+    `asked` is the prompt where it is not the item's (another chat format, another run's wording).
+    """
 
     key: Key
     text: str
@@ -52,6 +55,7 @@ class Answer:
     stamps_s: list[float] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
     done_s: float | None = None
+    asked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,21 +119,23 @@ def items(cells: Sequence[Asked], ids: Collection[str]) -> list[Item]:
     """The samples `ids` of one task's cells, in the order of `ids`."""
     wanted = set(ids)
     answers: dict[str, list[Answer]] = {s: [] for s in ids}
-    requests: dict[str, Request] = {}
+    prompts: dict[str, str] = {}
     samples: dict[str, Sample] = {}
     for cell in cells:
-        requests |= {r.sample_id: r for r in cell.folder.requests() if r.sample_id in wanted and r.draw == 0}
-        samples |= {s: cell.data.samples[s] for s in ids if s in cell.data.samples}
+        own = {r.sample_id: _prompt(r) for r in cell.folder.requests() if r.sample_id in wanted and r.draw == 0}
+        prompts = own | prompts
+        samples = {s: cell.data.samples[s] for s in ids if s in cell.data.samples} | samples
         for sample, record in _last_records(cell.folder, wanted).items():
             if sample in cell.row:
-                answers[sample].append(_answer(cell, sample, record))
+                asked_as = own.get(sample)
+                answers[sample].append(_answer(cell, sample, record, None if asked_as == prompts[sample] else asked_as))
     task = cells[0].task
     return [
         Item(
             task=task,
             id=s,
             category=samples[s].category if s in samples else None,
-            prompt=_prompt(requests.get(s)),
+            prompt=prompts.get(s, ""),
             target=_target(samples.get(s)),
             answers=answers[s],
         )
@@ -146,7 +152,7 @@ def _last_records(folder: CellFolder, wanted: Collection[str]) -> dict[str, Reco
     return found
 
 
-def _answer(cell: Asked, sample: str, record: Record) -> Answer:
+def _answer(cell: Asked, sample: str, record: Record, asked_as: str | None) -> Answer:
     row, scores = cell.row[sample], cell.data.scores
     first = scores.first
     stamps: list[float] = []
@@ -168,6 +174,7 @@ def _answer(cell: Asked, sample: str, record: Record) -> Answer:
         stamps_s=stamps[: len(record.pieces)],
         pieces=record.pieces,
         done_s=timeline.done_ns / 1e9 if timeline and timeline.done_ns else None,
+        asked=asked_as,
     )
 
 
@@ -175,10 +182,8 @@ def _status(record: Record) -> str | None:
     return None if record.status == "ok" else record.status
 
 
-def _prompt(request: Request | None) -> str:
+def _prompt(request: Request) -> str:
     """The text asked; chat turns as `role: content`, choices after the prompt."""
-    if request is None:
-        return ""
     parts = [f"{m.role}: {m.content}" for m in request.messages] if request.messages else [request.prompt or ""]
     parts += [f"option:{c}" for c in request.continuations]
     return "\n".join(parts)

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from poise.registry import did_you_mean
 from poise.report import numbers
-from poise.report.samples import Answer, Asked, Item, asked, by_disagreement, items, verdict
+from poise.report.grid import short_names
+from poise.report.samples import Answer, Asked, Item, Key, asked, by_disagreement, items, verdict
 from poise.report.terminal import GAP, Trimmed
 from poise.report.text import cap, visible
 from poise.store.run import Run
@@ -39,7 +40,7 @@ def show(run: Run, sample: str | None, console: Console) -> None:
         raise UsageError(f"nothing was measured in {run.path} yet")
     labels = _labels([c for cells in tasks.values() for c in cells])
     if sample is None:
-        console.print(Trimmed(Group(*_list(tasks, labels, None if not console.is_terminal else LISTED))))
+        console.print(Trimmed(Group(*_list(tasks, labels, console))))
         return
     found = [(t, s) for t, cells in tasks.items() for s in by_disagreement(cells) if sample in (s, f"{t}/{s}")]
     if not found:
@@ -51,28 +52,35 @@ def show(run: Run, sample: str | None, console: Console) -> None:
         console.print(Trimmed(Group(*_item(item, labels))))
 
 
-def _labels(cells: Sequence[Asked]) -> dict[tuple[str, str, str], str]:
+def _labels(cells: Sequence[Asked]) -> dict[Key, str]:
     """A short name for each system: what all share is left out."""
     keys = list(dict.fromkeys(c.key for c in cells))
     columns = [list(dict.fromkeys(k[i] for k in keys)) for i in range(3)]
     varying = [i for i, column in enumerate(columns) if len(column) > 1] or [0]
-    return {k: " · ".join(visible(k[i], newlines=False) for i in varying) for k in keys}
+    short = [short_names(column) for column in columns]
+    return {k: " · ".join(short[i][k[i]] for i in varying) for k in keys}
 
 
 # ---------------------------------------------------------------- the list
 
 
-def _list(
-    tasks: dict[str, list[Asked]], labels: dict[tuple[str, str, str], str], limit: int | None
-) -> list[RenderableType]:
+def _list(tasks: dict[str, list[Asked]], labels: dict[Key, str], console: Console) -> list[RenderableType]:
+    """Each task's samples with every system's mark; on a terminal only the first ones."""
+    names = list(labels.values())
+    numbered = sum(max(map(len, n.split(" · "))) + GAP for n in names) > console.width - 24
     lines: list[RenderableType] = []
+    if numbered:
+        lines += [Text(f"{i}  {name}") for i, name in enumerate(names, 1)] + [""]
     for task, cells in tasks.items():
         ids = by_disagreement(cells)
-        shown = ids if limit is None else ids[:limit]
+        shown = ids[:LISTED] if console.is_terminal else ids
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-        table.add_column("sample", overflow="fold")
+        table.add_column("sample", overflow="ellipsis", no_wrap=True, min_width=16)
         for cell in cells:
-            table.add_column(Text(labels[cell.key]), no_wrap=True)
+            label = labels[cell.key]
+            table.add_column(
+                Text(str(names.index(label) + 1) if numbered else label.replace(" · ", "\n")), no_wrap=True
+            )
         for sample in shown:
             table.add_row(Text(visible(sample, newlines=False)), *(_sign(c.mark(sample)) for c in cells))
         lines += [Text(visible(task), "bold"), table]
@@ -94,7 +102,7 @@ def _sign(mark: float | None, failed: bool = False) -> Text:
 # ---------------------------------------------------------------- one sample
 
 
-def _item(item: Item, labels: dict[tuple[str, str, str], str]) -> list[RenderableType]:
+def _item(item: Item, labels: dict[Key, str]) -> list[RenderableType]:
     head = f"{item.task} / {item.id}" + (f"  ({item.category})" if item.category else "")
     lines: list[RenderableType] = [Text(visible(head, newlines=False), "bold"), "", _block("prompt", item.prompt)]
     lines += [_block("target", item.target), ""]
@@ -118,7 +126,8 @@ def _answer_head(answer: Answer, label: str) -> Text:
 
 
 def _answer_body(answer: Answer) -> list[RenderableType]:
-    lines = [_block("answer", answer.text)]
+    lines = [_block("asked as", answer.asked)] if answer.asked is not None else []
+    lines.append(_block("answer", answer.text))
     if answer.extracted is not None and answer.extracted != answer.text.strip():
         lines.append(_block("taken", answer.extracted))
     if answer.failure or answer.reason:
