@@ -209,9 +209,11 @@ def _span(text: str, sample: Sample) -> str | None:
 
 
 def _code(text: str, sample: Sample) -> str | None:
-    """The inside of the first markdown fence, else the whole text."""
-    found = re.search(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", text, re.DOTALL)
-    return (found.group(1) if found else text).rstrip() or None
+    """The inside of the first markdown fence that names the wanted function, else of the first, else the whole text."""
+    blocks = re.findall(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", text, re.DOTALL)
+    wanted = str(sample.fields.get("entry_point", ""))
+    code = next((b for b in blocks if wanted and f"def {wanted}" in b), blocks[0] if blocks else text)
+    return code.rstrip() or None
 
 
 _EXTRACTORS = {

@@ -1,0 +1,75 @@
+"""From an answer of code to a verdict: the program put together, run against its tests in the sandbox, and pass@k.
+
+pass@k = 1 − C(n−c, k)/C(n, k), the unbiased estimator of Chen et al. (2021) from n draws of which c passed.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from math import comb
+
+from poise.types import Sample, Score
+from poise.understand.sandbox import Unavailable, run_tests, why_unavailable
+
+
+def program(answer: str, sample: Sample) -> str:
+    """The code to define: an answer that writes the function out replaces the given head, else it continues it.
+
+    Either way what stands before the head (imports, helpers) is there.
+    """
+    preamble, name = str(sample.fields.get("preamble", "")), str(sample.fields.get("entry_point", ""))
+    if not name:
+        return f"{preamble}\n{answer}\n"
+    if re.search(rf"^[ \t]*(?:async )?def {re.escape(name)}\b", answer, re.MULTILINE):
+        return f"{preamble}\n    pass\n\n{textwrap.dedent(answer)}\n"
+    body = answer.strip("\n")
+    if not body.startswith((" ", "\t")):
+        # The prompt ended within the indentation, or the model left it out: a body has one.
+        first, _, rest = body.partition("\n")
+        body = f"    {first}\n{rest}" if re.match(r"[ \t]", rest) else textwrap.indent(body, "    ")
+    return f"{preamble}{body}\n"
+
+
+def _trusted(sample: Sample) -> str:
+    """The given head with an empty body: the helpers that the tests use are then not the candidate's to redefine.
+
+    Where tests pass objects of given classes to the candidate (MBPP's setup code), the classes must be its own.
+    """
+    return f"{sample.fields['preamble']}\n    pass\n" if sample.fields["entry_point"] else ""
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that at least one of k draws passes, from n draws of which c passed; needs k ≤ n."""
+    if not 1 <= k <= n or not 0 <= c <= n:
+        raise ValueError(f"pass@{k} needs at least {k} draws and 0 <= {c} <= {n}")
+    return 1.0 - comb(n - c, k) / comb(n, k)
+
+
+class PassAt1:
+    """Whether the code passes its tests; over several draws of an item its mean is pass@1."""
+
+    name, unit, better, scale = "pass_at.1", "", "higher", 1.0
+
+    def __init__(self) -> None:
+        # Scores kept from a machine without a sandbox are not the scores of one that has it.
+        self.version = 0 if why_unavailable() else 1
+
+    def score(self, answer: str | None, sample: Sample) -> Score:
+        if "tests" not in sample.fields:
+            return Score(None, answer=answer, reason="the item has no tests")
+        if answer is None:
+            return Score(0.0, reason="none found")
+        try:
+            outcome = run_tests(
+                program(answer, sample),
+                str(sample.fields["tests"]),
+                trusted=_trusted(sample),
+                entry_point=str(sample.fields["entry_point"]),
+            )
+        except Unavailable as reason:
+            return Score(None, answer=answer, reason=str(reason))
+        return Score(float(outcome.passed), answer=answer, reason=outcome.reason)
+
+    def signature(self, sample: Sample | None = None) -> str:
+        return "pass_at.1 v1 | tests in a sandbox, 10 CPU-s"
