@@ -131,6 +131,8 @@ def test_permutation_agrees_with_scipy() -> None:
     ).pvalue
     assert st.permutation(a, b) == pytest.approx(expected)
     rng = np.random.default_rng(0)
+    many = rng.normal(0.03, 1, 5000)
+    assert st.permutation(many, np.zeros(5000)) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.002)
     x = rng.normal(0.1, 1, 60)
     assert st.permutation(x, np.zeros(60)) == pytest.approx(stats.ttest_1samp(x, 0).pvalue, abs=0.03)
 

@@ -161,8 +161,8 @@ def _host(data: CellData) -> Check | None:
 def _comparable(data: CellData, cells: Sequence[CellData]) -> Check | None:
     task = data.cell.task
     others = [c for c in cells if c.cell.task.name == task.name and len(c.columns)]
-    if len({c.cell.task.target_sha for c in others}) > 1:
-        evidence = f"cells of {task.name} were scored against different targets"
+    if len({(c.cell.task.target_sha, c.cell.task.task, c.cell.task.version) for c in others}) > 1:
+        evidence = f"cells of {task.name} have different targets or task versions"
         return Check("incomparable", "error", evidence, "give the tasks different names, or use the same data")
     if len({c.cell.task.items_sha for c in others if c.cell.model.format == data.cell.model.format}) > 1:
         evidence = f"cells of {task.name} were asked different questions or with different limits"

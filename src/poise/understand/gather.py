@@ -99,7 +99,10 @@ class CellData:
 
 
 def gather(runs: Sequence[Run]) -> list[CellData]:
-    """All cells of the runs, in their order; colliding deployments are told apart by their run."""
+    """All cells of the runs, in their order; colliding deployments are told apart by their run.
+
+    How they are read (reference time, weight, limits) is the first run's word for all, so that they compare.
+    """
     groups: dict[tuple[int, str], list[CellFolder]] = {}
     for number, run in enumerate(runs):
         for folder in run.cells():
@@ -127,7 +130,7 @@ def gather(runs: Sequence[Run]) -> list[CellData]:
                 folder=folders[0],
                 deployment=deployment,
                 cell=cell,
-                analysis=runs[number].manifest.study.analysis,
+                analysis=runs[0].manifest.study.analysis,
                 columns=pooled(parts),
                 scores=pooled_scores(scores),
                 samples=samples[key],

@@ -105,9 +105,12 @@ def mean_mark(
 def groups(data: CellData) -> dict[str, dict[str, Estimate]]:
     """Primary metric and mean time by the samples' category, in the categories' order."""
     labels = [_label(data, s) for s in data.columns.sample]
+    names = sorted({x for x in labels if x})
+    index = {name: i for i, name in enumerate(names)}
+    codes = np.array([index.get(x or "", -1) for x in labels])
     found: dict[str, dict[str, Estimate]] = {}
-    for label in sorted({x for x in labels if x}):
-        inside = np.array([x == label for x in labels])
+    for label in names:
+        inside = codes == index[label]
         times = np.where(inside, data.columns.e2e_s, np.nan)
         entry = {"e2e_s.mean": mean(data, times, "s", "lower", "no times were recorded", timed=True)}
         if (first := data.scores.first) is not None:
