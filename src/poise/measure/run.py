@@ -75,10 +75,12 @@ def execute(
 ) -> Outcome:
     """Measure what is missing of `plan` in `out`. UsageError before anything runs; later failures are data."""
     plan, skipped = _preflight(plan, allow_code)
-    out.parent.mkdir(parents=True, exist_ok=True)
     created = not out.exists()
-    out.mkdir(exist_ok=True)
-    lock = Lock(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = Lock(out)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be made or written ({error.strerror}); give another folder with -o") from None
     try:
         environment = host.environment()
         try:

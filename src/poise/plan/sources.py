@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import msgspec
 
@@ -132,22 +135,39 @@ def _folder_has_template(folder: Path) -> bool:
 
 
 def _hub_has_template(name: str, revision: str | None) -> bool:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+    def unavailable(why: str) -> UsageError:
+        return UsageError(
+            f"model {name!r}: neither a folder here nor to be had from the hub ({why}); "
+            "check the name, or download it and give the folder"
+        )
 
     def fetch(file: str) -> Path | None:
         """The file from the local cache, else from the hub; None where the repository has none."""
         cached = try_to_load_from_cache(name, file, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
+        if why := _no_way_to(constants.ENDPOINT):  # the client itself would retry for most of a minute
+            raise unavailable(why)
         try:
-            return Path(hf_hub_download(name, file, revision=revision, etag_timeout=5))
+            return Path(hf_hub_download(name, file, revision=revision))
         except Exception as error:
-            if "EntryNotFound" in type(error).__name__:
+            if type(error).__name__ in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
                 return None
-            raise UsageError(
-                f"model {name!r}: neither a folder here nor to be had from the hub ({type(error).__name__}); "
-                "check the name, or download it and give the folder"
-            ) from None
+            raise unavailable(type(error).__name__) from None
 
     config = fetch("tokenizer_config.json")
     return (config is not None and _folder_has_template(config.parent)) or fetch("chat_template.jinja") is not None
+
+
+def _no_way_to(endpoint: str) -> str | None:
+    """Why a host cannot be reached at all; None where it can, or where a proxy would have to be asked."""
+    url = urlsplit(endpoint)
+    if getproxies().get(url.scheme):
+        return None
+    try:
+        with socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 5):
+            return None
+    except OSError as error:
+        return f"no connection to {url.hostname}: {error.strerror or error}"
