@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from poise.cli_idealize import idealize_app, roofline
 from poise.types import PoiseError
 
 app = typer.Typer(
@@ -159,9 +160,10 @@ def _run_and_show(planned: Any, source: str, folder: Path, retry_failed: bool, a
     except KeyboardInterrupt:
         print(f"interrupted; what was measured is kept in {folder}, the same command goes on", file=sys.stderr)
         return 130
-    print_summary(summarize(folder), _console())
+    summary = summarize(folder)
+    print_summary(summary, _console())
     print(f"\nresults: {folder}", file=sys.stderr)
-    return 3 if outcome.failed else 0
+    return 3 if outcome.failed or any(c.state == "failed" for c in summary.cells) else 0
 
 
 @app.command()
@@ -303,6 +305,20 @@ def demo(
     if code != 130:
         print(f"report:  {render(out, out / 'report.html')}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+@app.command(
+    "mock-server", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def mock_server(ctx: typer.Context) -> None:
+    """An OpenAI-compatible server of known truth, for calibration and faults; see `poise mock-server --help`."""
+    from poise.measure.mock_server import main as serve
+
+    serve(ctx.args)
+
+
+app.add_typer(idealize_app, name="idealize")
+app.command()(roofline)
 
 
 def main() -> None:
