@@ -131,6 +131,16 @@ def test_runs_merge_and_collisions_are_told_apart(tmp_path: Path) -> None:
     assert not (a / "derived" / "summary.json").exists()
 
 
+def test_merged_runs_are_read_by_the_first_ones_rule(tmp_path: Path) -> None:
+    def run(name: str, tau: float) -> Path:
+        items = [asked("i", "x", "x", e2e_s=1.0)]
+        return write_run(tmp_path / name, [cell("m", "t", items, deployment=name)], analysis=Analysis(tau=tau))
+
+    a, b = run("a", 1.0), run("b", 99.0)
+    assert [m.speed.value for m in summarize([a, b]).models] == pytest.approx([0.5, 0.5])
+    assert [m.speed.value for m in summarize([b, a]).models] == pytest.approx([0.99, 0.99])
+
+
 def test_two_folders_of_one_name(tmp_path: Path) -> None:
     summary = summarize([one(tmp_path / "x" / "run"), one(tmp_path / "y" / "run")])
     assert summary.runs == ["run", "run#2"]

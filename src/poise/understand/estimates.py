@@ -222,7 +222,9 @@ def throughput(data: CellData) -> dict[str, Estimate]:
     nothing = data.cell.reason or ("no request was sent" if len(c) else "nothing was measured")
     counted = np.where(np.isnan(c.n_out), 0.0, c.n_out)
     uncounted = int((np.isnan(c.n_out) & c.ok).sum())
-    reason = nothing if not repeats else f"output tokens of {uncounted} of {len(c)} answers are unknown"
+    reason = f"output tokens of {uncounted} of {len(c)} answers are unknown"
+    if not repeats or not c.ok.any():
+        reason = nothing if not repeats else "no request was answered"
     if data.cell.task.mode == "choice":
         reason = "choice items write no tokens"
 
@@ -236,7 +238,7 @@ def throughput(data: CellData) -> dict[str, Estimate]:
         "chars_s": over_repeats([rate(c.chars * answered)(r) for r in repeats], "char/s", "higher", nothing),
         "system_tok_s": absent(reason, "tok/s", "higher"),
     }
-    if repeats and not uncounted and counted.any():
+    if repeats and not uncounted and c.ok.any() and data.cell.task.mode != "choice":
         found["system_tok_s"] = over_repeats([rate(counted)(r) for r in repeats], "tok/s", "higher", nothing)
     if data.cell.task.mode == "choice":
         found["chars_s"] = absent("choice items write no text", "char/s", "higher")
