@@ -144,7 +144,7 @@ def test_nothing_measured_renders():
 
 
 def test_every_foreign_string_of_a_summary_is_escaped(summary):
-    evil = '"><img src=x onerror=alert(1)>'
+    evil = '"><img src=x onerror=alert(1)>\x1b\u202e\ud800'
     cell = msgspec.structs.replace(
         summary.cells[0], model=evil, deployment=evil, task=evil, load=evil, primary=evil, signature=evil,
         checks=[Check(evil, "warn", evil, evil)], groups={evil: {evil: summary.cells[0].estimates["quality"]}},
@@ -153,9 +153,11 @@ def test_every_foreign_string_of_a_summary_is_escaped(summary):
     )  # fmt: skip
     model = msgspec.structs.replace(summary.models[0], model=evil, deployment=evil, load=evil)
     hostile = Summary(1, [evil], [cell, *summary.cells[1:3]], [model], Verdict(evil))
-    parsed = Page(Html().render(hostile, []).decode())
+    text = Html().render(hostile, []).decode()
+    parsed = Page(text)
     assert "img" not in {tag for tag, _ in parsed.tags}
-    assert parsed.said.count(evil) > 5
+    assert parsed.said.count('"><img src=x onerror=alert(1)>␛⟨U+202E⟩⟨U+D800⟩') > 5
+    assert not re.search("[\x1b\u202e]", text)
 
 
 def test_what_no_system_has_is_named_with_its_reason(parsed):

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from poise.report.labels import SLOTS, Slot, place
+from poise.report.text import visible
 
 PALETTE = {
     "ink": ("#1c2430", "#e6e9ee"), "muted": ("#667080", "#9aa5b4"), "grid": ("#e3e7ec", "#2c343f"),
@@ -145,11 +146,12 @@ def _named(svg: str, title: str, description: str) -> str:
     """The SVG as one image with a name for assistive software (and without the fixed size: the page sizes it)."""
     from markupsafe import escape
 
+    title, description = (escape(visible(t, newlines=False)) for t in (title, description))
     head, _, body = svg.partition(">")
     box = head[head.index("viewBox=") :].split('"')[1]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{title}">'
+        f"<title>{title}</title><desc>{description}</desc>"
         f'<g aria-hidden="true">{body.removesuffix("</svg>")}</g></svg>'
     )
 

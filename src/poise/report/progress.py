@@ -66,7 +66,7 @@ class Progress:
         self._in_cell = self._planned
         self._cells_done += 1
         marks = f"quality {numbers.mark(quality)}" if quality is not None else ""
-        width = max(30, min(60, self.console.width - 48))
+        width = max(24, min(48, self.console.width - 42)) if self.console.is_terminal else 48
         line = Text.assemble(
             (f"{self._cells_done:>{len(str(self._cells))}}/{self._cells}  ", "dim"),
             f"{shorten(visible(label, newlines=False), width):<{width}}  ",
