@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from poise.registry import lookup
 from poise.store.run import CellFolder, write_atomic
 from poise.tasks.extract import extract
+from poise.tasks.metrics.perplexity import score_logprobs
 from poise.types import PoiseError, Sample, Score
 from poise.understand.derive import Columns
 
@@ -88,10 +89,11 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
     nothing: list[str | None] = [None] * len(columns)
     if not task.metrics:
         return Scores(nothing, {}, None, f"task {task.task} has nothing to score")
-    if task.mode == "perplexity":
-        return Scores(nothing, {}, None, "perplexity has no mark between 0 and 1")
     try:
         metrics = {name: lookup("metric", name)() for name in task.metrics}
+        if task.mode == "perplexity":
+            found = {name: _perplexities(name, metric, folder, columns, samples) for name, metric in metrics.items()}
+            return Scores(nothing, found, None, "perplexity has no mark between 0 and 1")
         lines = _cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
     except PoiseError as error:  # a metric or extractor of another version, or one that would run code
         return Scores(nothing, {}, None, str(error))
@@ -143,10 +145,35 @@ def _score_rows(
         elif choice:
             lines.append(_choice(request, columns.options[i], sample, metrics))
         else:
-            answer = extract(task.extract, columns.text[i], sample, stops.get(request, ()))
-            scores = {name: _score(metric, answer, sample) for name, metric in metrics.items()}
-            lines.append(Scored(request, answer, scores))
+            lines.append(_text(request, task.extract, columns.text[i], stops.get(request, ()), sample, metrics))
     return lines
+
+
+def _perplexities(
+    name: str, metric: Any, folder: CellFolder, columns: Columns, samples: Mapping[str, Sample]
+) -> Values:
+    """A perplexity of every document from its tokens' log-probabilities; failed requests have none."""
+    logprobs: dict[str, list[float]] = {}
+    for record in folder.records():
+        if record.phase == "measure" and record.status == "ok" and record.token_logprobs:
+            logprobs[record.request_id] = record.token_logprobs
+    given = [(logprobs.get(r), samples.get(s)) for r, s in zip(columns.request, columns.sample)]
+    scores = [Score(None, reason="no text") if s is None else score_logprobs(metric, p, s) for p, s in given]
+    return _values(name, metric, [Scored(r, None, {name: s}) for r, s in zip(columns.request, scores)])
+
+
+def _text(
+    request: str, name: str, text: str, stop: Sequence[str], sample: Sample, metrics: Mapping[str, Any]
+) -> Scored:
+    """What the extractor finds in a text, scored; a text it cannot digest is unscorable."""
+    try:
+        answer = extract(name, text, sample, stop)
+    except PoiseError:
+        raise
+    except Exception as error:
+        reason = f"extractor {name} failed with {type(error).__name__}"
+        return Scored(request, None, {n: Score(None, reason=reason) for n in metrics})
+    return Scored(request, answer, {n: _score(metric, answer, sample) for n, metric in metrics.items()})
 
 
 def _choice(request: str, options: list[list[float]] | None, sample: Sample, metrics: Mapping[str, Any]) -> Scored:
