@@ -88,6 +88,57 @@ def test_keep_alive_uses_one_connection():
     assert script.seen == [[REQUEST] * 3]
 
 
+def test_works_on_asyncios_own_loop():
+    async def main():
+        async with pool_for(Script(OK, OK)) as (pool, _):
+            await pool.warm(2)
+            return text_of(await pool.request(REQUEST, 5)), text_of(await pool.request(REQUEST, 5))
+
+    assert asyncio.run(main()) == ("hello", "hello")
+
+
+def test_a_request_larger_than_the_kernel_takes_at_once():
+    body = b"x" * 20_000_000
+    received = []
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.05)
+        received.append(await reader.readexactly(len(body)))
+        writer.write(OK)
+        serve.tasks.append(writer)
+
+    async def main():
+        serve.tasks = []
+        async with pool_for(serve) as (pool, _):
+            return text_of(await pool.request(b"POST / HTTP/1.1\r\ncontent-length: 20000000\r\n\r\n" + body, 20))
+
+    assert wire.run(main()) == "hello" and received == [body]
+
+
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/octet-stream", b"application/json; charset=utf-8"])
+def test_a_document_is_known_by_its_first_byte(kind):
+    [exchange] = exchanges(Script(OK.replace(b"application/json", kind)))
+    assert text_of(exchange) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "stream held no answer"),
+        (b"<html>hello</html>", "no event stream: <html>"),
+        (b'{"object": "list", "data": []}', "holds no choice"),
+        (b"[" * 100_000, "no event stream"),
+        (b'data: {"error": {"message": "CUDA out of memory"}}\n\n', "the server reported: CUDA out of memory"),
+        (b"data: " + b'{"a":' * 50_000 + b"\n\n", "what is no completion"),
+    ],
+)
+def test_a_200_without_an_answer_is_a_failure(body, message):
+    [exchange] = exchanges(Script(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)))
+    _, answer = read_answer(exchange, CAP, None)
+    assert answer.status == "error" and message in answer.error.message and len(answer.error.message) <= 500
+
+
 def test_connection_close_and_idle_limit_lead_to_a_new_connection():
     script = Script(OK.replace(b"content-length", b"connection: close\r\ncontent-length"), OK, OK)
     assert [text_of(e) for e in exchanges(script, n=3, max_idle_s=0.0)] == ["hello"] * 3

@@ -63,7 +63,9 @@ def read_answer(exchange: Exchange, max_bytes: int, secret: str | None) -> tuple
     reader = _Reader(answer, secret)
     if trouble:
         reader.fail("parse", trouble)
-    if exchange.header(b"content-type").partition(";")[0].strip().lower() == "application/json":
+    kind = exchange.header(b"content-type").partition(";")[0].strip().lower()
+    first = segments[0][1].lstrip()[:1] if segments else b""
+    if first == b"{" or (kind == "application/json" and not first):  # some servers label their documents as text
         _read_document(reader, segments, complete=exchange.failure is None)
     else:
         _read_stream(reader, segments, complete=exchange.failure is None, framed=exchange.framed)
