@@ -289,6 +289,8 @@ def demo(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress display.")] = False,
 ) -> None:
     """Run a real study on this machine with the bundled models: no network, no torch, under three minutes."""
+    from importlib.util import find_spec
+
     from poise.api import plan, render
     from poise.plan.read import load_study
     from poise.plan.sources import bundled_names
@@ -296,7 +298,7 @@ def demo(
     study = load_study(
         {
             "models": [f"bundled:{name}" for name in bundled_names()],
-            "deployments": ["onnx", {"backend": "transformers", "optional": True}],
+            "deployments": ["onnx", *([{"backend": "transformers", "optional": True}] if find_spec("torch") else [])],
             "tasks": [{"task": "mini", "limit": limit}],
         },
         name="demo",

@@ -31,10 +31,8 @@ def problems(plan: Plan, *, allow_code: bool = False) -> dict[tuple[str, str], s
         backend = registry.lookup("backend", deployment.backend, allow_code)
         if name not in endpoints:
             endpoints[name] = _environment(deployment, backend)
-        reason = endpoints[name]
-        if reason is None and "concurrent" in backend.capabilities:
-            reason = _client(models[model], source, deployment, backend)
-        elif reason is None:
+        reason = endpoints[name] or _backend(models[model], source, deployment, backend, allow_code)
+        if reason is None and "concurrent" not in backend.capabilities:
             reason = _memory(source[1], deployment)
         if reason:
             found[model, name] = reason
@@ -55,12 +53,21 @@ def _environment(deployment: Deployment, backend: Any) -> str | None:
     return None
 
 
-def _client(model: Model, source: tuple[str, str], deployment: Deployment, backend: Any) -> str | None:
-    """A client's `open` only resolves addresses and knocks: what it refuses is known before anything runs."""
-    client = backend()
+def _backend(
+    model: Model, source: tuple[str, str], deployment: Deployment, backend: Any, allow_code: bool
+) -> str | None:
+    """What the backend itself can tell without loading anything: its `check`.
+
+    A client has none: its `open` only resolves addresses and knocks.
+    """
+    resolved = structs.replace(model, source={source[0]: source[1]})
     try:
-        client.open(structs.replace(model, source={source[0]: source[1]}), deployment)
-        client.close()
+        if hasattr(backend, "check"):
+            backend.check(resolved, deployment, allow_code)
+        elif "concurrent" in backend.capabilities:
+            client = backend()
+            client.open(resolved, deployment)
+            client.close()
     except PoiseError as error:
         return str(error)
     return None
