@@ -42,8 +42,11 @@ _NOISE = 0.005
 _OUTLIER_PRIOR, _OUTLIER_SPREAD = 0.02, 0.3
 _SKELETON = (0.5, 0.25, 0.75, 0.125)
 _SAMPLES = 300
-_STATED = 95
-"""Percentile of the sampled errors that is stated; 90 covered the truth on 10 of 11 published profiles."""
+_STATED, _MARGIN = 95, 1.3
+"""Percentile of the sampled errors that is stated, and a margin for what no hypothesis holds.
+
+Without it the 95th percentile was too small on 2 of 11 published profiles, whose α falls here and there.
+"""
 
 Pair = tuple[int, int]
 Measure = Callable[[Sequence[Pair]], Sequence[Sequence[float]]]
@@ -99,7 +102,7 @@ def auto(
         belief = _believe(points, times, noise, prompts, rng)
         alpha, beta = belief.centre()
         errors = belief.relative(alpha, beta, outputs)
-        p95 = float(np.percentile(np.percentile(np.abs(errors), 95, axis=1), _STATED))
+        p95 = _stated(np.percentile(np.abs(errors), 95, axis=1))
         room = len(points) < min(max_points, 2 * len(prompts))
         if not room or (len(points) > 5 and p95 <= target_p95):
             break
@@ -114,7 +117,7 @@ def auto(
         coefficients=Coefficients(model, beta, tuple(kept.items())),
         points=tuple(points),
         trials=tuple(trials),
-        median_error=float(np.percentile(np.median(np.abs(errors), axis=1), _STATED)),
+        median_error=_stated(np.median(np.abs(errors), axis=1)),
         p95_error=p95,
         tile=tile,
         tile_probability=probability,
@@ -145,6 +148,10 @@ class _Belief(Struct):
     def tile(self) -> tuple[int, float]:
         best = max(self.tiles, key=lambda t: self.tiles[t])
         return best, self.tiles[best]
+
+
+def _stated(errors: Any) -> float:
+    return _MARGIN * float(np.percentile(errors, _STATED))
 
 
 def _skeleton(prompts: Sequence[int], first: int, longest: int) -> list[Pair]:
@@ -205,36 +212,23 @@ def _believe(
     hyper = np.array(list(itertools.product(_SMOOTH, _ROUGH, _GROWTH)))
 
     # Covariance of the measured values under every warp (rows) and roughness and growth (columns).
-    wiener, spline = _kernels(at, at)
-    line = 1 + at[:, :, None] * at[:, None, :] + slope**2 * np.outer(o, o)
-    grown = _square(hyper[:, 2]) * slope**2 * np.outer(o * p, o * p) / top**2
-    cov = line[:, None] + _square(hyper[:, 0]) * spline[:, None] + _square(hyper[:, 1]) * wiener[:, None] + grown
+    smooth, rough, growth = hyper.T[:, :, None, None] ** 2
+    cov = _alpha_kernel(at[:, None], at[:, None], smooth, rough)
+    cov = cov + slope**2 * (np.outer(o, o) + growth * np.outer(o * p, o * p) / top**2)
     cov = cov + np.diag((_NOISE**2 + spread**2) * y**2)
     weights = _weights(cov, y, prior)
 
-    samples = rng.choice(weights.size, _SAMPLES, p=weights.ravel())
-    alpha, beta = np.empty((2, _SAMPLES, len(prompts)))
-    for chosen in np.unique(samples):
-        warp, h, outlier = np.unravel_index(chosen, weights.shape)
-        rows = np.flatnonzero(samples == chosen)
-        smooth, rough, growth = hyper[h] * (1, 1, slope)
-        measured = cov[warp, h] + (_outlier_variance(y) * (np.arange(1, len(y) + 1) == outlier)) * np.eye(len(y))
-        wiener, spline = _kernels(grid[warp], at[warp])
-        cross = np.vstack([
-            1 + np.outer(grid[warp], at[warp]) + smooth**2 * spline + rough**2 * wiener,
-            slope**2 * o,
-            growth**2 * o * p / top,
-        ])  # fmt: skip
-        wiener, spline = _kernels(grid[warp], grid[warp])
-        own = np.zeros((len(prompts) + 2, len(prompts) + 2))
-        own[:-2, :-2] = 1 + np.outer(grid[warp], grid[warp]) + smooth**2 * spline + rough**2 * wiener
-        own[-2, -2], own[-1, -1] = slope**2, growth**2
-        gain = np.linalg.solve(measured, cross.T)
-        values, vectors = np.linalg.eigh(own - cross @ gain)
-        draws = rng.standard_normal((len(rows), len(own))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
-        draws += gain.T @ y
-        alpha[rows] = draws[:, :-2]
-        beta[rows] = draws[:, -2:-1] + draws[:, -1:] * grid_p / top
+    warp, h, outlier = np.unravel_index(rng.choice(weights.size, _SAMPLES, p=weights.ravel()), weights.shape)
+    late = (np.arange(1, len(y) + 1) == outlier[:, None]) * _outlier_variance(y)
+    seen = cov[warp, h] + late[:, :, None] * np.eye(len(y))
+    smooth, rough, growth = (hyper[h] * (1, 1, slope)).T[:, :, None, None] ** 2
+    to_beta = np.stack(np.broadcast_arrays(slope**2 * o, growth[:, 0] * o * p / top), axis=1)
+    cross = np.concatenate([_alpha_kernel(grid[warp], at[warp], smooth, rough), to_beta], axis=1)
+    own = np.zeros((_SAMPLES, len(prompts) + 2, len(prompts) + 2))
+    own[:, :-2, :-2] = _alpha_kernel(grid[warp], grid[warp], smooth, rough)
+    own[:, -2, -2], own[:, -1, -1] = slope**2, growth[:, 0, 0]
+    draws = _draw(seen, cross, own, y, rng)
+    alpha, beta = draws[:, :-2], draws[:, -2:-1] + draws[:, -1:] * grid_p / top
     by_warp = weights.sum(axis=(1, 2))
     return _Belief(
         prompts=tuple(prompts),
@@ -261,20 +255,26 @@ def _weights(cov: Any, y: Any, prior: Any) -> Any:
     return weights / weights.sum()
 
 
+def _draw(seen: Any, cross: Any, own: Any, y: Any, rng: Any) -> Any:
+    """One sample of each Gaussian conditioned on `y`: own covariance, cross covariance with y, covariance of y."""
+    gain = np.linalg.solve(seen, cross.transpose(0, 2, 1))
+    left = own - cross @ gain
+    # Prompts below the knee are one and the same value: a little on the diagonal keeps the root real.
+    root = np.linalg.cholesky(left + 1e-9 * np.eye(left.shape[1]))
+    noise = rng.standard_normal((*left.shape[:2], 1))
+    return (gain.transpose(0, 2, 1) @ y[:, None] + root @ noise)[..., 0]
+
+
 def _warp(p: Any, tile: int, share: float, knee: float) -> Any:
     worked = (1 - share) * p + share * tile * np.ceil(p / tile) if tile else p
     return np.maximum(worked, knee) - knee
 
 
-def _kernels(x: Any, y: Any) -> tuple[Any, Any]:
-    """Covariances of the Wiener process, min(x, y), and of its integral, m²M/2 − m³/6."""
-    low = np.minimum(x[..., :, None], y[..., None, :])
-    high = np.maximum(x[..., :, None], y[..., None, :])
-    return low, low**2 * high / 2 - low**3 / 6
-
-
-def _square(values: Any) -> Any:
-    return values[:, None, None] ** 2
+def _alpha_kernel(x: Any, y: Any, smooth: Any, rough: Any) -> Any:
+    """Covariance of α: a line, the integral of a Wiener process (m²M/2 − m³/6), and the process itself (m = min)."""
+    x, y = x[..., :, None], y[..., None, :]
+    low, high = np.minimum(x, y), np.maximum(x, y)
+    return 1 + x * y + smooth * (low**2 * high / 2 - low**3 / 6) + rough * low
 
 
 def _outlier_variance(y: Any) -> Any:
