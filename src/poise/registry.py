@@ -63,6 +63,10 @@ METRICS = {
     "rouge_2": "poise.tasks.metrics:Rouge2",
     "rouge_lsum": "poise.tasks.metrics:RougeLsum",
     "length_ratio": "poise.tasks.metrics:LengthRatio",
+    "perplexity.token": "poise.tasks.metrics:PerplexityToken",
+    "perplexity.word": "poise.tasks.metrics:PerplexityWord",
+    "perplexity.byte": "poise.tasks.metrics:PerplexityByte",
+    "bits_per_byte": "poise.tasks.metrics:BitsPerByte",
     "pass_at.1": "poise.understand.codetest:PassAt1",
     "ter": "poise.tasks.metrics:Ter",
     "chrf_50": "poise.tasks.metrics:ChrfShare",
@@ -78,6 +82,8 @@ REPORTERS = {
     ".csv": "poise.report.tables:Csv",
     ".json": "poise.report.tables:Json",
     ".parquet": "poise.report.tables:Parquet",
+    ".svg": "poise.report.image:Svg",
+    ".png": "poise.report.image:Png",
 }
 _TABLES = {"backend": BACKENDS, "task": TASKS, "metric": METRICS, "reporter": REPORTERS}
 

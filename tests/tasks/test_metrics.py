@@ -1,3 +1,4 @@
+import math
 import random
 import time
 
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.registry import METRICS, lookup
+from poise.tasks.metrics.perplexity import score_logprobs
 from poise.tasks.metrics.text import normalize_squad, token_f1
 from poise.types import Sample
 
@@ -26,7 +28,10 @@ def labelled(truth, choices=LABELS):
     return [Sample(str(i), {}, t, choices) for i, t in enumerate(truth)]
 
 
-@pytest.mark.parametrize("name", METRICS)
+TEXT_METRICS = sorted(m for m in METRICS if not m.startswith(("perplexity", "bits")) and m != "pass_at.1")
+
+
+@pytest.mark.parametrize("name", TEXT_METRICS)
 def test_every_metric_has_the_three_states(name):
     metric = make(name)
     best, worst = {"ter": (0, 100)}.get(name, (metric.scale, 0))
@@ -154,7 +159,7 @@ def test_math_refuses_the_question_as_its_answer():
     assert metric.score("5.0", Sample("1", {"literal": True}, "5")).value == 0
 
 
-@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"ter"}))  # sacreBLEU's TER takes 25 ms and more
+@pytest.mark.parametrize("name", sorted(set(TEXT_METRICS) - {"ter"}))  # sacreBLEU's TER takes 25 ms and more
 def test_ten_thousand_outputs_take_seconds(name):
     r, metric = random.Random(0), make(name)
     words = "the cat sat on a mat and saw the river run to the sea".split()
@@ -164,3 +169,21 @@ def test_ten_thousand_outputs_take_seconds(name):
         metric.score(text, Sample("1", {}, r.choice(texts), tuple(texts[:3])))
     # 10 000 in 20 s is 0.4 s for 200; imports come on top, and the machine may be busy: CPU time, doubled.
     assert time.process_time() - start < 4
+
+
+def test_perplexity_check_value_and_units():
+    # METRICS: p = .1, .7, .2 gives (0.014)^(-1/3) = 4.1491.
+    logprobs = [math.log(p) for p in (0.1, 0.7, 0.2)]
+    sample = Sample("1", {"words": 2, "bytes": 12})
+    token, word, byte, bits = (
+        make(n) for n in ("perplexity.token", "perplexity.word", "perplexity.byte", "bits_per_byte")
+    )
+    assert score_logprobs(token, logprobs, sample).value == pytest.approx(4.1491, abs=5e-5)
+    assert score_logprobs(word, logprobs, sample).value == pytest.approx(0.014 ** (-1 / 2))
+    assert score_logprobs(byte, logprobs, sample).value == pytest.approx(0.014 ** (-1 / 12))
+    assert score_logprobs(bits, logprobs, sample).value == pytest.approx(-math.log2(0.014) / 12)
+    # The corpus value weighs documents by their length: it is that of one text of both.
+    parts = [score_logprobs(token, logprobs[:1], sample).stats, score_logprobs(token, logprobs[1:], sample).stats]
+    assert token.reduce(np.sum(parts, axis=0)) == pytest.approx(4.1491, abs=5e-5)
+    assert score_logprobs(token, None, sample).value is None
+    assert score_logprobs(token, [], sample).reason

@@ -21,7 +21,7 @@ class Perplexity:
 
     name, version = "perplexity", 1
     instruction, answer_prefix, extract = "", "", "text"
-    metrics: tuple[str, ...] = ()
+    metrics = ("perplexity.token", "perplexity.word", "perplexity.byte", "bits_per_byte")
     modes = ("perplexity",)
     chance, n_ref, max_tokens = 0.0, 1.0, 1
     stop: tuple[str, ...] = ()

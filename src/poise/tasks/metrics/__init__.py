@@ -1,6 +1,7 @@
 """The metrics by name: `score` judges one answer, `reduce` turns summed statistics into the corpus value."""
 
 from poise.tasks.metrics.labels import Accuracy, F1Macro, Matthews, PrecisionMacro, RecallMacro
+from poise.tasks.metrics.perplexity import BitsPerByte, PerplexityByte, PerplexityToken, PerplexityWord
 from poise.tasks.metrics.safety import BiasAmbiguous, BiasDisambiguated, ProperRefusal, Refusal
 from poise.tasks.metrics.summaries import LengthRatio, Rouge1, Rouge2, RougeL, RougeLsum
 from poise.tasks.metrics.text import ExactMatch, MathEqual, SquadExactMatch, TokenF1
@@ -10,6 +11,7 @@ __all__ = [
     "Accuracy",
     "BiasAmbiguous",
     "BiasDisambiguated",
+    "BitsPerByte",
     "Bleu",
     "Chrf",
     "ChrfShare",
@@ -18,6 +20,9 @@ __all__ = [
     "LengthRatio",
     "MathEqual",
     "Matthews",
+    "PerplexityByte",
+    "PerplexityToken",
+    "PerplexityWord",
     "PrecisionMacro",
     "ProperRefusal",
     "RecallMacro",
