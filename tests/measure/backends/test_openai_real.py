@@ -1,7 +1,9 @@
-"""A server of other people's making, started here: the same model through it and in process gives the same answers."""
+"""Servers of other people's making, started here: a model through them and in process gives the same answers."""
 
 import asyncio
+import contextlib
 import importlib.util
+import math
 import os
 import socket
 import subprocess
@@ -17,49 +19,54 @@ from poise.plan.spec import Deployment, Model
 from poise.types import Request
 
 MODEL = Path(__file__).resolve().parents[3] / "src" / "poise" / "bundled" / "xs"
-NEEDED = ("torch", "transformers", "fastapi", "uvicorn", "openai")
-missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+PROMPTS = ["12 + 7 =", "Review: a lovely film\nSentiment:", "3 * x = 12, x ="]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(missing), reason=f"`transformers serve` needs {', '.join(missing)}"),
+    pytest.mark.filterwarnings("ignore"),  # of the libraries that make the reference
     pytest.mark.skipif(not MODEL.is_dir(), reason=f"no bundled model in {MODEL}"),
 ]
-PROMPTS = ["12 + 7 =", "Review: a lovely film\nSentiment:", "3 * x = 12, x ="]
 
 
-@pytest.fixture(scope="module")
-def base_url(tmp_path_factory):
+def needs(*names):
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"this server needs {', '.join(missing)}")
+
+
+@contextlib.contextmanager
+def serving(folder, *command):
+    """A server on a free port of its own; its base URL once it listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    log = (tmp_path_factory.mktemp("serve") / "log").open("w+")
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1", "--device", "cpu"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log, env=environment) as server:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
+    command = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
+    with (
+        (folder / "log").open("w+") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as server,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
                 if server.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    pytest.fail(f"transformers serve did not start:\n{log.read()[-2000:]}")
+                    pytest.fail(f"the server did not start:\n{log.read()[-2000:]}")
                 time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-        server.terminate()
-    log.close()
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
 
 
-def through_server(base_url):
+def asked(base_url, preset, name, requests):
     async def main():
         backend = OpenAI()
-        deployment = Deployment("d", "openai", base_url=base_url, preset="transformers-serve")
-        backend.open(Model("m", {"api": str(MODEL)}), deployment)
+        backend.open(Model("m", {"api": name}), Deployment("d", "openai", base_url=base_url, preset=preset))
         out = []
-        for i, prompt in enumerate(PROMPTS):
-            prepared = backend.prepare(Request(str(i), str(i), "generate", "", prompt=prompt, max_tokens=12))
+        for r in requests:
+            prepared = backend.prepare(r)
             raw = await backend.send(prepared)
             out.append((raw, backend.finish(prepared, raw)))
         backend.close()
@@ -69,29 +76,65 @@ def through_server(base_url):
     return wire.run(main())
 
 
-def in_process():
+def generations():
+    return [
+        Request(str(i), str(i), "generate", "", prompt=p, max_tokens=12, stop=("\n",)) for i, p in enumerate(PROMPTS)
+    ]
+
+
+def reference():
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    model = AutoModelForCausalLM.from_pretrained(MODEL)
+    return torch, AutoTokenizer.from_pretrained(MODEL), AutoModelForCausalLM.from_pretrained(MODEL)
+
+
+def texts_in_process():
+    torch, tokenizer, model = reference()
     texts = []
     for prompt in PROMPTS:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
-        new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)[
-            0, ids.shape[1] :
-        ]
-        texts.append(tokenizer.decode(new, skip_special_tokens=True))
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        texts.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).split("\n")[0])
     return texts
 
 
-@pytest.mark.filterwarnings("ignore")  # of the libraries that make the reference
-def test_transformers_serve_answers_like_the_model_in_process(base_url):
-    answers = through_server(base_url)
+def check(answers):
     for raw, answer in answers:
-        assert answer.error is None
-        assert answer.usage["completion_tokens"] >= len(answer.pieces) > 0
+        assert answer.error is None and answer.status == "ok"
         assert answer.finish_reason in ("stop", "length")
-        assert raw.sent_ns < raw.stamps[0][0] <= raw.stamps[-1][0] <= raw.done_ns
-    assert ["".join(a.pieces) for _, a in answers] == in_process()
+        times = [ns for ns, _ in raw.stamps]
+        assert times == sorted(times)
+        assert not times or raw.sent_ns < times[0] <= times[-1] <= raw.done_ns
+    assert [text.split("\n")[0] for text in ("".join(a.pieces) for _, a in answers)] == texts_in_process()
+
+
+@needs("torch", "transformers", "fastapi", "uvicorn", "openai")
+def test_transformers_serve(tmp_path):
+    with serving(tmp_path, "transformers.cli.transformers", "serve", "--device", "cpu") as url:
+        answers = asked(url, "transformers-serve", str(MODEL), generations())
+    check(answers)
+    assert all(a.usage["completion_tokens"] >= len(a.pieces) for _, a in answers), "usage comes unasked"
+
+
+@needs("torch", "transformers", "llama_cpp", "gguf", "fastapi", "uvicorn")
+def test_llama_cpp_server(tmp_path):
+    sys.path.insert(0, str(Path(__file__).parent))
+    from llama_gguf import write_gguf
+
+    write_gguf(MODEL, tmp_path / "xs.gguf")
+    choice = Request("c", "c", "choice", "", prompt=PROMPTS[1], continuations=(" positive", " negative"))
+    flags = ["--model", str(tmp_path / "xs.gguf"), "--n_ctx", "1024", "--logits_all", "true", "--n_threads", "1"]
+    with serving(tmp_path, "llama_cpp.server", *flags) as url:
+        *answers, (_, scored) = asked(url, "llama-cpp-python", "xs", [*generations(), choice])
+    check(answers)
+    assert scored.error is None
+    torch, tokenizer, model = reference()
+    for continuation, found in zip(choice.continuations, scored.option_logprobs):
+        start = len(tokenizer(choice.prompt).input_ids)
+        ids = tokenizer(choice.prompt + continuation, return_tensors="pt").input_ids
+        with torch.no_grad():
+            log_p = model(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[start - 1 :, 0]
+        assert len(found) == len(log_p)
+        assert math.isclose(sum(found), float(log_p.sum()), rel_tol=1e-3)
