@@ -4,7 +4,8 @@
 
 Synthetic profiles (seeded) have stairs of usual and unusual tiles, flat starts, quadratic attention, noise and
 outlying trials; errors are against the noise-free truth. Published ones are measured point sets (CSV files with
-prompt_tokens, output_tokens, runtime_s); errors are against the points that were not used. The last line is JSON.
+prompt_tokens, output_tokens, runtime_s) and `--model` measures one here; errors are against the points that were not
+used. On a machine that does other things at the time, the last show that rather than the design. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from poise.understand.idealize import Coefficients, Point, fit, predict
+from poise.measure.profile import Profiler
+from poise.plan.spec import Deployment, Model
+from poise.profiling import grid
+from poise.understand.idealize import Coefficients, Point, Statistic, fit, predict
 from poise.understand.idealize_auto import OUTPUTS, PROMPTS, auto
 from poise.understand.idealize_files import read_points
 
@@ -39,6 +43,11 @@ class Profile:
     name: str
     truth: dict[Pair, float]
     measure: Callable[[int, int], list[float]]
+    statistic: Statistic = "median"
+
+    def point(self, p: int, o: int) -> float:
+        times = self.measure(p, o)
+        return min(times) if self.statistic == "min" else float(np.median(times))
 
 
 @dataclass
@@ -104,6 +113,24 @@ def published(folder: Path) -> Iterator[Profile]:
         yield Profile(path.stem, table, lambda p, o, table=table: [table[p, o]])
 
 
+def here(model: str, backend: str, repeats: int) -> Iterator[Profile]:
+    """The whole grid measured now (the truth), and fresh trials of single points for the designs."""
+    name = model.partition(":")[2] or model
+    chosen = Model(name, {"bundled": name} if model.startswith("bundled:") else {"any": model})
+    with Profiler(chosen, Deployment(backend, backend)) as profiler:
+        prompts, outputs = grid(profiler.context)
+        pairs = [(p, o) for p in prompts for o in outputs]
+        profiler.warm_up([pairs[0], pairs[-1]])
+        rows = profiler.measure(pairs, repeats, 4 * repeats)
+        truth = {k: min(t.runtime_s for t in row) for k, row in zip(pairs, rows, strict=True)}
+        yield Profile(
+            f"{name} {backend}",
+            truth,
+            lambda p, o: [t.runtime_s for t in profiler.measure([(p, o)], repeats, 4 * repeats)[0]],
+            "min",
+        )
+
+
 def naive(profile: Profile) -> tuple[Coefficients, list[Pair]]:
     """Nine prompts at one output token, three at the most; linear interpolation between them."""
     prompts = sorted({p for p, _ in profile.truth})
@@ -111,7 +138,7 @@ def naive(profile: Profile) -> tuple[Coefficients, list[Pair]]:
     near = [min(prompts, key=lambda p, f=f: abs(p - f * prompts[-1])) for f in np.linspace(0, 1, 9)]
     ends = [near[0], near[4], near[8]]
     pairs = list(dict.fromkeys([(p, 1) for p in near] + [(p, most) for p in ends]))
-    time = {pair: float(np.median(profile.measure(*pair))) for pair in pairs}
+    time = {pair: profile.point(*pair) for pair in pairs}
     beta = float(np.mean([(time[p, most] - time[p, 1]) / (most - 1) for p in ends]))
     return Coefficients("naive", beta, tuple(sorted({p: time[p, 1] for p in near}.items()))), pairs
 
@@ -119,8 +146,8 @@ def naive(profile: Profile) -> tuple[Coefficients, list[Pair]]:
 def full(profile: Profile) -> tuple[Coefficients, list[Pair]]:
     """Every point of the grid, by the default fit."""
     pairs = list(profile.truth)
-    points = [Point(p, o, float(np.median(profile.measure(p, o)))) for p, o in pairs]
-    return fit(points).coefficients, pairs
+    times = profile.truth if profile.statistic == "min" else {k: profile.point(*k) for k in pairs}
+    return fit(Point(p, o, t) for (p, o), t in times.items()).coefficients, pairs
 
 
 def note(tally: Tally, profile: Profile, coefficients: Coefficients, used: Sequence[Pair]) -> None:
@@ -134,16 +161,20 @@ def note(tally: Tally, profile: Profile, coefficients: Coefficients, used: Seque
 
 
 def compare(profiles: Sequence[Profile]) -> dict[str, dict[str, float | None]]:
-    tallies = {name: Tally() for name in ("auto", "naive 12", "grid 270")}
+    tallies = {name: Tally() for name in ("auto", "naive 12", "full grid")}
     for profile in profiles:
         prompts, outputs = {p for p, _ in profile.truth}, {o for _, o in profile.truth}
         design = auto(
-            lambda pairs, m=profile.measure: [m(*k) for k in pairs], sorted(prompts), sorted(outputs), profile.name
+            lambda pairs, m=profile.measure: [m(*k) for k in pairs],
+            sorted(prompts),
+            sorted(outputs),
+            profile.name,
+            statistic=profile.statistic,
         )
         note(tallies["auto"], profile, design.coefficients, design.points)
         tallies["auto"].stated.append(100 * design.p95_error)
         note(tallies["naive 12"], profile, *naive(profile))
-        note(tallies["grid 270"], profile, *full(profile))
+        note(tallies["full grid"], profile, *full(profile))
     return {name: tally.row() for name, tally in tallies.items()}
 
 
@@ -162,7 +193,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="synthetic profiles of each kind")
     parser.add_argument("--published", type=Path, help="folder of measured point sets")
     parser.add_argument("--model", action="append", default=[], help="profile this model here, on the full grid too")
-    parser.add_argument("--backend", action="append", default=[], help="engine for --model (default onnx)")
+    parser.add_argument("--backend", action="append", default=[], help="engines for --model (default onnx)")
+    parser.add_argument("--repeats", type=int, default=3, help="trials of a point with --model (up to 4 x as many)")
     arguments = parser.parse_args()
     head = "kind            method       n  points  median    p95 max p95  worst   time    stated  covered"
     print("relative error in %, over the points that were not measured\n" + head)
@@ -173,6 +205,11 @@ def main() -> None:
     if arguments.published:
         results["published"] = rows = compare(list(published(arguments.published)))
         show("published", rows)
+    for model in arguments.model:
+        for backend in arguments.backend or ["onnx"]:
+            for profile in here(model, backend, arguments.repeats):
+                results[profile.name] = rows = compare([profile])
+                show(profile.name, rows)
     print(json.dumps({"benchmark": "idealize", "seeds": arguments.seeds, "results": results}))
 
 

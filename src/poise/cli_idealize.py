@@ -108,6 +108,9 @@ def profile(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where to write the coefficients.")] = Path("coef.json"),
     save: Annotated[Path | None, typer.Option("--save-points", help="Also write every trial as CSV.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Trials of each point, interleaved.")] = 5,
+    most_repeats: Annotated[
+        int, typer.Option("--most-repeats", min=1, help="Trials of a point whose fastest two disagree by over 2 %.")
+    ] = 20,
     statistic: Annotated[
         str, typer.Option("--statistic", help="What stands for a point's trials: median, min.")
     ] = "min",
@@ -133,14 +136,14 @@ def profile(
     if statistic not in ("median", "min"):
         raise UsageError(f"unknown statistic {statistic!r}; there are: median, min")
     chosen, deployment = _engine(model, backend, backend_option or [], random_weights)
-    plan = Plan(points, repeats, statistic, method, seed, max_prompt)  # type: ignore[arg-type]
+    plan = Plan(points, repeats, most_repeats, statistic, method, seed, max_prompt)  # type: ignore[arg-type]
     with Profiler(chosen, deployment, batch, seed) as profiler:
         found = profile_points(profiler, plan, name or chosen.name)
     _keep_profile(found, out, save, profiler, batch)
     if json:
         _print_json(found)
         return
-    _print(profile_lines(found, repeats, per_hour_usd))
+    _print(profile_lines(found, per_hour_usd))
     _written(out)
 
 

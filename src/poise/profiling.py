@@ -20,6 +20,8 @@ class Plan(Struct, frozen=True):
 
     points: str = "auto"
     repeats: int = 5
+    most_repeats: int = 20
+    """A point whose two fastest trials disagree is tried up to so often."""
     statistic: Statistic = "min"
     method: Method = "default"
     seed: int = 0
@@ -67,13 +69,13 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
     profiler.warm_up([(prompts[-1], 2), (prompts[0], outputs[-1])] if pairs is None else [pairs[0], pairs[-1]])
     trials: list[Trial] = []
     if pairs is not None:
-        trials = [t for row in profiler.measure(pairs, plan.repeats) for t in row]
+        trials = [t for row in profiler.measure(pairs, plan.repeats, plan.most_repeats) for t in row]
         made = fit(_points(trials, name), plan.method, statistic=plan.statistic)
         table, extra = made.coefficients, {}
     else:
 
         def measure(asked: Sequence[Pair]) -> list[list[float]]:
-            rows = profiler.measure(asked, plan.repeats)
+            rows = profiler.measure(asked, plan.repeats, plan.most_repeats)
             trials.extend(t for row in rows for t in row)
             return [[t.runtime_s for t in row] for row in rows]
 

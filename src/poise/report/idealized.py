@@ -32,7 +32,7 @@ def fit_lines(made: Fit, noise: Sequence[Noise], drift: Drift | None) -> Iterato
         yield f"  {_drift(drift)}"
 
 
-def profile_lines(found: Any, repeats: int, per_hour_usd: float | None) -> Iterator[str]:
+def profile_lines(found: Any, per_hour_usd: float | None) -> Iterator[str]:
     """What a profile found, how wrong it may be, and what it cost beside the full grid."""
     yield f"{found.coefficients.model}: {_curve(found.coefficients)}"
     if found.p95_error is not None:
@@ -45,10 +45,11 @@ def profile_lines(found: Any, repeats: int, per_hour_usd: float | None) -> Itera
         yield f"  prompts seem to be worked off in tiles of {found.tile} (probability {found.tile_probability:.2f})"
     yield f"  at the measured points: {_quality(found.fit)}"
     paid = "" if per_hour_usd is None else f", {usd(found.spent_s * per_hour_usd / 3600)}"
-    full = found.grid_s * repeats
+    each = len(found.points) / len(found.design_points)
+    full = found.grid_s * each
     yield (
-        f"  {len(found.design_points)} points x {repeats} trials took {seconds(found.spent_s)}{paid}: "
-        f"{percent(found.spent_s / full)} of the full grid's {found.grid_points} points ({seconds(full)})"
+        f"  {len(found.design_points)} points, {len(found.points)} trials, took {seconds(found.spent_s)}{paid}: "
+        f"{percent(found.spent_s / full)} of the full grid, {found.grid_points} points tried as often ({seconds(full)})"
     )
     for p, o in found.outliers:
         yield f"  taken for an outlier: prompt {p}, output {o}"
