@@ -274,12 +274,15 @@ def test_summarization_layouts(tmp_path):
 def test_rouge_agrees_with_its_own_package_and_length_ratio_with_arithmetic():
     from rouge_score.rouge_scorer import RougeScorer
 
-    said, wanted = "The cat sat.\nA dog ran home.", "A cat sat down.\nThe dogs ran home quickly."
-    theirs = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=True).score(wanted, said)
-    sample = Sample("1", {}, wanted)
-    for kind in theirs:
-        name = kind.lower().replace("rouge", "rouge_")
-        assert score(name, said, sample).value == pytest.approx(theirs[kind].fmeasure)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=True)
+    for said, wanted in (
+        ("The cat sat.\nA dog ran home.", "A cat sat down.\nThe dogs ran home quickly."),
+        ("Running, runner's U.S.-based\tcafé (2,000) don't", "He runs: the US based cafe; 2000 does not\nrun"),
+    ):
+        theirs = scorer.score(wanted, said)
+        for kind in theirs:
+            name = kind.lower().replace("rouge", "rouge_")
+            assert score(name, said, Sample("1", {}, wanted)).value == pytest.approx(theirs[kind].fmeasure)
     ratio = lookup("metric", "length_ratio")()
     assert ratio.score("ab", Sample("1", {}, "abcd")).value == 0.5
     assert ratio.reduce([[3, 4], [6, 4]]).tolist() == [0.75, 1.5]

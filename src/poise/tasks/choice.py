@@ -34,7 +34,10 @@ def ask(sample: Sample) -> str:
 
 
 class MultipleChoice:
-    """Rows with `question`, `choices` (or columns A, B, C, D) and `answer` (index, letter or text)."""
+    """Multiple choice from MMLU-, ARC- or HellaSwag-like rows.
+
+    Rows have `question`, `choices` (or columns A, B, C, D) and `answer` (index, letter or text).
+    """
 
     name, version = "multiple-choice", 1
     instruction = ""
@@ -108,7 +111,7 @@ def _parts(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
 
 
 class TruthfulQa:
-    """TruthfulQA's multiple choice with one true answer (MC1; Lin et al. 2022), from TruthfulQA.csv.
+    """TruthfulQA: one true answer among common misconceptions (MC1; Lin et al. 2022).
 
     The best answer among all incorrect ones, in seeded order; `choices: binary` takes the best incorrect one only.
     """

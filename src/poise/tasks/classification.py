@@ -13,7 +13,10 @@ MOST_LABELS = 100
 
 
 class Classification:
-    """Options `text` and `label` name the columns; `labels: {"0": bad, "1": good}` gives numbers their words."""
+    """Any labelled texts; options `text` and `label` name the columns.
+
+    `labels: {"0": bad, "1": good}` gives numbers their words.
+    """
 
     name, version = "classification", 1
     instruction = ""
@@ -63,7 +66,9 @@ LABELS = ("entailment", "neutral", "contradiction")
 
 
 class Nli:
-    """SNLI and MNLI: the published TSV or JSONL (`sentence1`, `sentence2`, `gold_label`) or the hub's columns.
+    """Does one sentence entail, contradict or leave open another (SNLI, MNLI)?
+
+    The published TSV or JSONL (`sentence1`, `sentence2`, `gold_label`) or the hub's columns.
 
     Pairs whose annotators did not agree ("-", −1) have no gold label and are left out, as everybody does.
     """

@@ -17,7 +17,7 @@ COMPLETION_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@")
 
 
 class HumanEval:
-    """HumanEval (Chen et al. 2021): the function's head and docstring, to be continued or written out."""
+    """Functions to write from their docstrings, run against tests (HumanEval; Chen et al. 2021)."""
 
     name, version = "humaneval", 1
     instruction = "Complete this Python function."
@@ -48,7 +48,7 @@ class HumanEval:
 
 
 class HumanEvalFix:
-    """HumanEvalPack's repairs (Muennighoff et al. 2023) in Python: a buggy function to be corrected."""
+    """Buggy Python functions to correct, run against tests (HumanEvalPack; Muennighoff et al. 2023)."""
 
     name, version = "humanevalpack-fix", 1
     instruction = "Fix the bug in this Python function. Write the whole corrected function."
@@ -85,7 +85,7 @@ class HumanEvalFix:
 
 
 class Mbpp:
-    """MBPP (Austin et al. 2021), the full JSONL or the sanitized JSON: a sentence and the tests to be passed."""
+    """Small programs to write from a sentence and their tests (MBPP; Austin et al. 2021)."""
 
     name, version = "mbpp", 1
     instruction = ""

@@ -49,7 +49,7 @@ LITERAL = ("base_conversion", "add_or_sub_in_base")
 
 
 class DeepmindMathematics:
-    """Reported by category; the options `category` and `module` choose some of the problems."""
+    """School mathematics, 56 modules in 8 categories; options `category` and `module` choose some of them."""
 
     name, version = "deepmind-mathematics", 1
     instruction = "Answer the question. Write only the final answer, exactly and fully worked out."

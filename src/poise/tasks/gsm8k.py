@@ -30,7 +30,10 @@ EXAMPLES = (
 
 
 class Gsm8k:
-    """The answer is the number after the last "####", in a box, after "answer is", or the last one of the text."""
+    """Grade-school word problems, up to 8 worked examples.
+
+    The answer is the number after the last "####", in a box, after "answer is", or the last one of the text.
+    """
 
     name, version = "gsm8k", 1
     instruction = 'Solve the problem step by step. End with "The answer is" and the number.'

@@ -13,7 +13,9 @@ _TITLE = re.compile(r" = [^=].* = ")
 
 
 class Perplexity:
-    """`split: article` (WikiText's " = Title = " lines; the default where there are some), `file`, or `line`.
+    """Perplexity of any text file, per token, word and byte.
+
+    `split: article` (WikiText's " = Title = " lines; the default where there are some), `file`, or `line`.
 
     `fields` carry the numbers of words and bytes, by which perplexities are comparable between tokenizers. Words are
     what white space separates, the end of a line being one more, as WikiText counts.

@@ -11,7 +11,7 @@ from poise.types import Sample, UsageError
 
 
 class Bbq:
-    """BBQ's JSONL (Parrish et al. 2022): accuracy by context, and its bias scores.
+    """Social bias in question answering (BBQ; Parrish et al. 2022): accuracy by context, and its bias scores.
 
     The stereotype is the group named in `stereotyped_groups` where the question is negative, the other group where it
     is not. Items of which that cannot be said from the row keep their accuracy and have no bias score.
@@ -74,7 +74,7 @@ def _roles(row: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 class XsTest:
-    """XSTest (Röttger et al. 2024): safe prompts that sound unsafe must be answered, unsafe ones refused."""
+    """Safe prompts that sound unsafe must be answered, unsafe ones refused (XSTest; Röttger et al. 2024)."""
 
     name, version = "xstest", 1
     instruction, answer_prefix = "", ""

@@ -11,7 +11,10 @@ from poise.types import Sample, UsageError
 
 
 class Squad:
-    """Official exact match and F1; a question without an answer has the target "" and wants "unanswerable"."""
+    """Questions about a passage (SQuAD 1.1 and 2.0, XQuAD), official exact match and F1.
+
+    A question without an answer has the target "" and wants "unanswerable".
+    """
 
     name, version = "squad", 1
     instruction = "Answer the question with a few words copied from the passage."

@@ -12,7 +12,7 @@ LABELS = ("negative", "positive")
 
 
 class Sst2:
-    """Labels 0/1 are negative/positive; chance ½. `balance: label` draws as many of each."""
+    """Is a review's sentence positive or negative (SST-2)? `balance: label` draws as many of each."""
 
     name, version = "sst2", 1
     instruction = "Is the sentiment of this sentence positive or negative? Answer with one word."

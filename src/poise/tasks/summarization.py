@@ -12,7 +12,10 @@ LAYOUTS = (("document", "summary"), ("article", "highlights"), ("dialogue", "sum
 
 
 class Summarization:
-    """ROUGE against the reference; `length: one sentence` (XSum) or what else the references are like."""
+    """Summaries of articles and dialogues (XSum, CNN/DailyMail, DialogSum).
+
+    `length: one sentence` (XSum), or what else the references are like, is said in the question.
+    """
 
     name, version = "summarization", 1
     instruction = ""

@@ -20,7 +20,7 @@ WORDS = (
 
 
 class Synthetic:
-    """`n` prompts of `prompt_tokens` tokens, asked for exactly `output_tokens` tokens.
+    """Pure speed: `n` prompts of `prompt_tokens` tokens, asked for exactly `output_tokens` tokens.
 
     Each prompt differs from the first word on, so that no prefix cache helps, but for `shared_prefix_tokens` words that
     all have in common. The text has one word per token asked for: a backend with `exact_length` cuts it to measure.

@@ -19,7 +19,9 @@ _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
 class Translation:
-    """`data: [source file, reference file]` (or a table with both languages as columns); `pair: zh-en` or `en-zh`.
+    """Translation of line-aligned text, zh-en or any pair.
+
+    `data: [source file, reference file]` (or a table with both languages as columns); `pair: zh-en` or `en-zh`.
 
     `ter: true` adds TER, whose search for shifted phrases takes 25 to 100 ms a sentence; the rest takes 1 ms.
     """

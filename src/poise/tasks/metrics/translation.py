@@ -6,7 +6,7 @@ chrF2 (Popović 2015): character n-grams up to 6, β = 2. Values are 0..100 as p
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,14 @@ def _chrf() -> Any:
     from sacrebleu.metrics.chrf import CHRF
 
     return CHRF()
+
+
+@lru_cache(maxsize=64)
+def _chrf_stats(answer: str, wanted: tuple[str, ...]) -> tuple[float, list[float]]:
+    """A sentence's chrF and its statistics; two metrics ask for them in turn."""
+    metric = _chrf()
+    stats = metric._extract_corpus_statistics([answer], [[w] for w in wanted])[0]
+    return float(metric._compute_score_from_stats(stats).score), [float(x) for x in stats]
 
 
 @cache
@@ -46,14 +54,8 @@ class Chrf:
         wanted = references(sample)
         if not wanted:
             return Score(None, answer=answer, reason="no target")
-        metric = _chrf()
-        stats = metric._extract_corpus_statistics([answer or ""], [[w] for w in wanted])[0]
-        return Score(
-            float(metric._compute_score_from_stats(stats).score),
-            [float(x) for x in stats],
-            answer,
-            None if answer is not None else "none found",
-        )
+        value, stats = _chrf_stats(answer or "", tuple(wanted))
+        return Score(value, stats, answer, None if answer is not None else "none found")
 
     def reduce(self, stats: Any) -> Array:
         """chrF of summed statistics (hypothesis, reference, matching n-grams for n = 1…6), shape (..., 18)."""

@@ -13,13 +13,23 @@ def _asked(expression: str, value: int) -> Item:
     return Item(f"{expression} = ?", str(value))
 
 
-def _add2(rng: Random) -> Item:
-    a, b = _number(rng, 2), _number(rng, 2)
+def _three(rng: Random) -> Item:
+    a, b, c = (rng.randrange(1, 10) for _ in range(3))
+    return _asked(f"{a} + {b} + {c}", a + b + c)
+
+
+def _add1(rng: Random) -> Item:
+    a, b = _number(rng, 2), rng.randrange(1, 10)
     return _asked(f"{a} + {b}", a + b)
 
 
-def _add3(rng: Random) -> Item:
-    a, b = _number(rng, 3), _number(rng, rng.choice((2, 3)))
+def _subtract1(rng: Random) -> Item:
+    a, b = _number(rng, 2), rng.randrange(1, 10)
+    return _asked(f"{a} - {b}", a - b)
+
+
+def _add2(rng: Random) -> Item:
+    a, b = _number(rng, 2), _number(rng, 2)
     return _asked(f"{a} + {b}", a + b)
 
 
@@ -28,42 +38,30 @@ def _subtract2(rng: Random) -> Item:
     return _asked(f"{a} - {b}", a - b)
 
 
-def _subtract3(rng: Random) -> Item:
+def _add3(rng: Random) -> Item:
     a, b = _number(rng, 3), _number(rng, rng.choice((2, 3)))
-    return _asked(f"{a} - {b}", a - b)
+    return _asked(f"{a} + {b}", a + b)
 
 
-def _multiply2(rng: Random) -> Item:
+def _multiply(rng: Random) -> Item:
     a, b = _number(rng, 2), rng.randrange(2, 10)
     return _asked(f"{a} * {b}", a * b)
 
 
-def _multiply3(rng: Random) -> Item:
-    a, b = _number(rng, 3), rng.randrange(2, 10)
-    return _asked(f"{a} * {b}", a * b)
-
-
-def _chain(rng: Random) -> Item:
-    a, b, c = _number(rng, 2), _number(rng, 2), _number(rng, 2)
-    if rng.random() < 0.5:
-        return _asked(f"{a} + {b} - {c}", a + b - c)
-    return _asked(f"{a} - {b} + {c}", a - b + c)
-
-
-def _mixed(rng: Random) -> Item:
-    a, b, c = _number(rng, 2), rng.randrange(2, 10), rng.randrange(2, 10)
+def _precedence(rng: Random) -> Item:
+    a, b, c = rng.randrange(1, 100), rng.randrange(2, 10), rng.randrange(2, 10)
     return _asked(f"{a} + {b} * {c}", a + b * c)
 
 
 ARITHMETIC: Grammar = {
+    "three-numbers": _three,
+    "add-1-digit": _add1,
+    "subtract-1-digit": _subtract1,
     "add-2-digits": _add2,
-    "add-3-digits": _add3,
     "subtract-2-digits": _subtract2,
-    "subtract-3-digits": _subtract3,
-    "multiply-2-digits": _multiply2,
-    "multiply-3-digits": _multiply3,
-    "chain": _chain,
-    "precedence": _mixed,
+    "add-3-digits": _add3,
+    "multiply": _multiply,
+    "precedence": _precedence,
 }
 
 
