@@ -34,7 +34,7 @@ def test_the_way_from_study_to_number(tmp_path: Path) -> None:
     assert poise.render(run, tmp_path / "r.md").read_text().startswith("#")
     assert poise.score(run) == summary
     frame = summary.frame()
-    assert {"model", "task", "name", "value"} <= set(frame.columns)
+    assert {"model", "task", "quantity", "value"} <= set(frame.columns)
 
 
 def test_unknown_report_kind(tmp_path: Path) -> None:

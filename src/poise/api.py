@@ -111,7 +111,7 @@ def compare(a: Runs, b: Runs | None = None, **where: str) -> Any:
 
 
 def render(runs: Runs, path: PathLike) -> Path:
-    """Write a report; the suffix says which: .html, .md, .csv, .json or .parquet."""
+    """Write a report; the suffix says which: .html, .md, .csv, .json, .parquet, or .svg, .png for the plot."""
     from poise import registry
 
     target = Path(path)

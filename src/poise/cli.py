@@ -65,6 +65,9 @@ BackendOption = Annotated[
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the code a study names (file.py:Name, python:).")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+ReportFile = Annotated[
+    Path, typer.Option("-o", "--out", help="x.html, .md, .csv, .json, .parquet; .svg or .png: the plot alone.")
+]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders; several are read as one table.")]
 
 
@@ -230,9 +233,7 @@ def summary(runs: Runs, json: Json = False) -> None:
 @app.command()
 def report(
     runs: Runs,
-    out: Annotated[Path, typer.Option("-o", "--out", help="x.html, .md, .csv, .json or .parquet.")] = Path(
-        "report.html"
-    ),
+    out: ReportFile = Path("report.html"),
 ) -> None:
     """Write a report of one or several run folders."""
     from poise.api import render

@@ -257,4 +257,6 @@ def _die_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # everything is on disk: an engine's teardown (half a second for torch) would only be waited for

@@ -14,6 +14,7 @@ from rich.text import Text
 from poise.report import grid as shape
 from poise.report import numbers
 from poise.report.grid import Grid, Notes, System
+from poise.report.speeds import speeds, unscored
 from poise.report.text import shorten, visible
 from poise.types import CellSummary, Summary
 
@@ -28,9 +29,12 @@ def print_summary(summary: Summary, console: Console) -> None:
         return
     table = shape.grid(summary)
     notes = Notes()
-    main = fit(table, notes, console)
-    lines: list[RenderableType] = [Text(shape.caption(summary, table), "bold"), "", main]
-    lines.append(Text("quality ± 95 % interval (its farther end); mean seconds per request, end to end", "dim"))
+    lines: list[RenderableType] = [Text(shape.caption(summary, table), "bold"), ""]
+    if unscored(summary):
+        lines += [speeds(summary), Text("tok/s: all output tokens over the wall time of the window", "dim")]
+    else:
+        lines.append(fit(table, notes, console))
+        lines.append(Text("quality ± 95 % interval (its farther end); mean seconds per request, end to end", "dim"))
     for number, note in enumerate(notes.texts, 1):
         lines.append(hanging(f"{shape.superscript(number)} ", Text(note), "dim"))
     if summary.verdict.text:
