@@ -97,6 +97,26 @@ def test_works_on_asyncios_own_loop():
     assert asyncio.run(main()) == ("hello", "hello")
 
 
+def test_warming_takes_what_it_gets(monkeypatch):
+    async def main(allowed):
+        async with pool_for(Script(OK)) as (pool, _):
+            connect, made = pool.connect, []
+
+            async def limited():
+                if len(made) >= allowed:
+                    raise ConnectionRefusedError("full")
+                made.append(1)
+                return await connect()
+
+            monkeypatch.setattr(pool, "connect", limited)
+            await pool.warm(50)
+            return len(pool.idle)
+
+    assert wire.run(main(10)) == 10
+    with pytest.raises(ConnectionRefusedError):
+        wire.run(main(0))
+
+
 def test_a_request_larger_than_the_kernel_takes_at_once():
     body = b"x" * 20_000_000
     received = []

@@ -343,14 +343,18 @@ def serve(host: str, port: int, config: MockConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: one flag per field of `MockConfig`, plus `--host` and `--port`."""
-    parser = argparse.ArgumentParser("poise mock-server", description="An OpenAI-compatible server of known truth.")
+    parser = argparse.ArgumentParser(
+        "poise mock-server",
+        description="An OpenAI-compatible server of known truth.",
+        epilog=f"Faults: {', '.join(FAULTS)} (comma list). All draws depend on seed and prompt only.",
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     for info in msgspec.structs.fields(MockConfig):
-        names = dict.fromkeys(
-            (f"--{info.name.replace('_', '-')}", f"--{info.name.removesuffix('_s').replace('_', '-')}")
-        )
-        parser.add_argument(*names, dest=info.name, default=None, metavar="V")
+        flags = {f"--{name.replace('_', '-')}": None for name in (info.name, info.name.removesuffix("_s"))}
+        kind = "SECONDS" if info.name.endswith("_s") else "SHARE" if info.name.endswith("share") else "VALUE"
+        default = ",".join(info.default) if isinstance(info.default, tuple) else info.default
+        parser.add_argument(*flags, dest=info.name, default=None, metavar=kind, help=f"default {default}")
     found = vars(parser.parse_args(argv))
     host, port = found.pop("host"), found.pop("port")
     given: dict[str, Any] = {k: v for k, v in found.items() if v is not None}

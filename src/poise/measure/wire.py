@@ -233,16 +233,23 @@ class Pool:
         self.leased: set[Connection] = set()
 
     async def warm(self, n: int) -> None:
-        """Hold at least `n` idle connections, opened a few at a time so that no server's backlog overflows.
+        """Hold `n` idle connections, opened a few at a time lest a server's backlog overflow; OSError if none opens.
 
-        The kernel completes a connection before the server has taken it up: the pause lets it, so that the first
-        requests do not wait for that.
+        A server that allows fewer is not refused: what it refuses later is recorded. The kernel completes a connection
+        before the server has taken it up: the pause lets it, so that the first requests do not wait for that.
         """
-        opened = 0
-        while (missing := n - len(self.idle)) > 0:
-            fresh = await asyncio.gather(*(self.connect() for _ in range(min(missing, 32))))
-            opened += len(fresh)
-            self.idle += fresh
+        opened, error = 0, None
+        while error is None and (missing := n - len(self.idle)) > 0:
+            for found in await asyncio.gather(
+                *(self.connect() for _ in range(min(missing, 32))), return_exceptions=True
+            ):
+                if isinstance(found, Connection):
+                    self.idle.append(found)
+                    opened += 1
+                else:
+                    error = found
+        if error is not None and (not self.idle or not isinstance(error, OSError)):
+            raise error
         if opened > 1:
             await asyncio.sleep(min(0.001 * opened, 1.0))
 

@@ -92,11 +92,11 @@ class OpenAI:
         )
 
     async def warm(self, n: int) -> None:
-        """Open connections until `n` are idle, off the clock; UsageError where the server refuses."""
+        """Open connections until `n` are idle, off the clock; UsageError where the server refuses every one."""
         try:
             await self.pool.warm(n)
         except OSError as e:
-            raise UsageError(f"cannot open {n} connections to {self.target.authority}: {_reason(e)}") from None
+            raise UsageError(f"cannot connect to {self.target.authority}: {_reason(e)}") from None
 
     def prepare(self, request: Request) -> Prepared:
         """The complete HTTP request(s) as bytes; UsageError for what this server cannot be asked."""
