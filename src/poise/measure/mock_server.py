@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, cast
 import httptools
 import msgspec
 
-from poise.measure.mock_answers import MockConfig, Script, prompt_of, prompt_sha
+from poise.measure.mock_answers import FAULTS, MockConfig, Script, prompt_of, prompt_sha
 from poise.measure.wire import run as run_loop
 from poise.measure.wire import send_now
 from poise.measure.wire_answer import NOT_JSON
