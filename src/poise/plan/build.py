@@ -105,8 +105,10 @@ class _Task:
         self.study, self.use = study, use
         self.task: Any = get_task(_beside(use.task, study.base_dir), allow_code=allow_code)
         self._check_use()
-        data = _data(use.data, study.base_dir)
-        self.data_sha = data_sha(data) if data is not None else f"generated v{self.task.version}"
+        data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
+        # A task that is itself a file is part of what was asked.
+        files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]
+        self.data_sha = data_sha(files) if files else f"generated v{self.task.version}"
         samples = list(self.task.samples(data, dict(use.options)))
         if not samples:
             raise UsageError(f"task {use.name!r}: {use.data or 'the generator'} gives no items; nothing can be asked")
@@ -194,7 +196,7 @@ def _cell(
             deployment.backend, deployment.device, deployment.dtype, deployment.quantization, deployment.options,
             deployment.server, deployment.name if picked[0] == "api" else None,
         ],
-        "task": [use.task, task.version, drawn.data_sha, use.mode, len(drawn.shots), use.options, prompt, use.balance],
+        "task": [task.name, task.version, drawn.data_sha, use.mode, len(drawn.shots), use.options, prompt, use.balance],
         "load": structs.replace(load, requests=None),
         "generation": generation,
         "seed": study.seed,
