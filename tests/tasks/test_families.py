@@ -286,3 +286,32 @@ def test_rouge_agrees_with_its_own_package_and_length_ratio_with_arithmetic():
     ratio = lookup("metric", "length_ratio")()
     assert ratio.score("ab", Sample("1", {}, "abcd")).value == 0.5
     assert ratio.reduce([[3, 4], [6, 4]]).tolist() == [0.75, 1.5]
+
+
+def test_three_tasks_over_the_same_questions(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"question": "2 + 2?", "choices": ["3", "4"], "answer": 1}\n')
+    asked = {}
+    for do in ("answer", "paraphrase", "explain"):
+        task = get_task("three-tasks")
+        [sample] = task.samples(str(tmp_path / "x.jsonl"), {"do": do})
+        asked[do] = (task.question(sample), task.instruction, task.metrics, task.chance, task.max_tokens)
+    assert len({question for question, *_ in asked.values()}) == 1
+    assert len({instruction for _, instruction, *_ in asked.values()}) == 3
+    assert asked["answer"][2:4] == (("accuracy",), 0.5) and asked["explain"][2:4] == ((), 0.0)
+    with pytest.raises(UsageError, match="do must be one of answer, paraphrase, explain"):
+        list(get_task("three-tasks").samples(str(tmp_path / "x.jsonl"), {"do": "sing"}))
+
+
+def test_continuation_cuts_files_without_overlap(tmp_path):
+    lines = [f"line {i}" if i % 7 else "" for i in range(100)]
+    (tmp_path / "x.py").write_text("\n".join(lines) + "\n")
+    task = get_task("continuation")
+    samples = list(task.samples(str(tmp_path), {"context": 10, "lines": 3}))
+    assert len(samples) >= 6
+    for s in samples:
+        first = int(s.id.split(":")[1]) - 1
+        assert lines[first] and s.target.split("\n")[0] == lines[first]
+        assert s.fields["text"].endswith((lines[first - 1] or "\n") + "\n")
+        assert score("edit_similarity", s.target, s).value == 1
+    with pytest.raises(UsageError, match=r"no file is longer than 200 \+ 4"):
+        list(task.samples(str(tmp_path), {"context": 200}))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from poise.registry import METRICS, lookup
 from poise.tasks.metrics.perplexity import score_logprobs
-from poise.tasks.metrics.text import normalize_squad, token_f1
+from poise.tasks.metrics.text import edit_similarity, normalize_squad, token_f1
 from poise.types import Sample
 
 LABELS = ("0", "1", "2")
@@ -187,3 +187,22 @@ def test_perplexity_check_value_and_units():
     assert token.reduce(np.sum(parts, axis=0)) == pytest.approx(4.1491, abs=5e-5)
     assert score_logprobs(token, None, sample).value is None
     assert score_logprobs(token, [], sample).reason
+
+
+def plain_levenshtein(a, b):
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+    return row[-1]
+
+
+@given(st.text("abc ", max_size=90), st.text("abc ", max_size=90))
+def test_edit_similarity_is_the_textbook_distance(a, b):
+    want = 1 - plain_levenshtein(a, b) / max(len(a), len(b), 1)
+    assert edit_similarity(a, b) == pytest.approx(want)
+
+
+def test_edit_similarity_known():
+    assert edit_similarity("kitten", "sitting") == pytest.approx(1 - 3 / 7)

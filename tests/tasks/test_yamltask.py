@@ -35,6 +35,23 @@ def test_the_documented_example(tmp_path):
     assert (task.max_tokens, task.n_ref, task.extract, task.modes) == (4, 2, "label", ("generate", "choice"))
 
 
+def test_in_a_study_the_file_and_its_data_are_part_of_what_is_asked(tmp_path):
+    import poise
+
+    def sha():
+        study = {"models": [{"name": "m", "source": {"api": "m"}}], "deployments": ["scripted"], "tasks": [path]}
+        [cell] = poise.plan(poise.load_study(study)).cells
+        return cell.task.data_sha
+
+    path = write(tmp_path)
+    first = sha()
+    assert first == sha()
+    write(tmp_path, TICKETS.replace("Which queue?", "What queue?"))
+    second = sha()
+    (tmp_path / "tickets.csv").write_text("text,queue,lang\nno refund,billing,en\n")
+    assert len({first, second, sha()}) == 3
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -110,6 +110,48 @@ def _parts(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
     raise UsageError(f"{where}: answer {key!r} is no letter, index or text of its {len(texts)} choices")
 
 
+ASKS = {
+    "answer": "Answer with the letter of the right option only.",
+    "paraphrase": "Say this question in other words. Do not answer it.",
+    "explain": "Give the right option and explain why it is right.",
+}
+
+
+class ThreeTasks:
+    """Answer, paraphrase or explain the same multiple-choice questions (the speed protocol of Conde et al.).
+
+    `do: answer` wants the letter only and is scored; `paraphrase` and `explain` measure how long and how much is
+    written. One cell each; with `generation: {min_tokens: 256, max_tokens: 256}` all write equally much.
+    """
+
+    name, version = "three-tasks", 1
+    instruction = ""
+    answer_prefix = "Answer:"
+    extract = "letter"
+    metrics: tuple[str, ...] = ("accuracy",)
+    chance, n_ref, max_tokens = 0.25, 1.0, 16
+    options = ("do",)
+
+    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
+        do = str(options.get("do", "answer"))
+        if do not in ASKS:
+            raise UsageError(f"three-tasks: do must be one of {', '.join(ASKS)}, not {do!r}")
+        self.instruction = ASKS[do]
+        if do != "answer":
+            self.answer_prefix, self.metrics, self.chance = f"{do.capitalize()}:", (), 0.0
+            self.n_ref, self.max_tokens, self.extract = 100.0, 512, "text"
+        asked = MultipleChoice()
+        yield from asked.samples(data, {})
+        if do == "answer":
+            self.chance = asked.chance
+
+    def question(self, sample: Sample) -> str:
+        return ask(sample)
+
+    def answer(self, sample: Sample) -> str:
+        return str(sample.target)
+
+
 class TruthfulQa:
     """TruthfulQA: one true answer among common misconceptions (MC1; Lin et al. 2022).
 

@@ -13,9 +13,21 @@ from poise.tasks.data import need, read_rows
 from poise.tasks.extract import NAMES
 from poise.types import Sample, Task, UsageError
 
-TEXTS = ("name", "instruction", "question", "answer_prefix", "answer", "extract", "category", "cluster", "tau", "id")
+TEXTS = (
+    "name",
+    "data",
+    "instruction",
+    "question",
+    "answer_prefix",
+    "answer",
+    "extract",
+    "category",
+    "cluster",
+    "tau",
+    "id",
+)
 KEYS = (
-    *TEXTS, "version", "data", "choices", "metrics", "max_tokens", "n_ref", "chance", "shots", "shot_samples", "stop",
+    *TEXTS, "version", "choices", "metrics", "max_tokens", "n_ref", "chance", "shots", "shot_samples", "stop",
     "modes",
 )  # fmt: skip
 NEEDED = ("name", "question", "answer")
@@ -82,6 +94,7 @@ class YamlTask:
         self._environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
         choices = tuple(str(c) for c in spec.get("choices", ()))
         self._choices = choices or None
+        self.files, self.data = (str(path),), self._beside(spec.get("data"))
         self.name, self.version = str(spec["name"]), int(spec.get("version", 1))
         self.instruction = str(spec.get("instruction", ""))
         self.answer_prefix = str(spec.get("answer_prefix", ""))
@@ -102,6 +115,10 @@ class YamlTask:
             for i, row in enumerate(spec.get("shot_samples", ()))
             if isinstance(row, dict)
         )
+
+    def _beside(self, data: str | None) -> str | None:
+        """Data named in the file lie beside it."""
+        return data if data is None or data.startswith("hub:") else str(self._path.parent / data)
 
     def _template(self, key: str) -> Any:
         from jinja2 import TemplateSyntaxError
@@ -136,11 +153,7 @@ class YamlTask:
         )
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
-        if data is None and isinstance(self._spec.get("data"), str):
-            data = self._spec["data"]
-            if not data.startswith("hub:"):
-                data = str(self._path.parent / data)
-        for number, row in enumerate(read_rows(need(data, self.name, "items.csv"))):
+        for number, row in enumerate(read_rows(need(data or self.data, self.name, "items.csv"))):
             yield self._sample(str(number), row)
 
     def question(self, sample: Sample) -> str:

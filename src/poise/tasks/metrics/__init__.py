@@ -4,7 +4,7 @@ from poise.tasks.metrics.labels import Accuracy, F1Macro, Matthews, PrecisionMac
 from poise.tasks.metrics.perplexity import BitsPerByte, PerplexityByte, PerplexityToken, PerplexityWord
 from poise.tasks.metrics.safety import BiasAmbiguous, BiasDisambiguated, ProperRefusal, Refusal
 from poise.tasks.metrics.summaries import LengthRatio, Rouge1, Rouge2, RougeL, RougeLsum
-from poise.tasks.metrics.text import ExactMatch, MathEqual, SquadExactMatch, TokenF1
+from poise.tasks.metrics.text import EditSimilarity, ExactMatch, MathEqual, SquadExactMatch, TokenF1
 from poise.tasks.metrics.translation import Bleu, Chrf, ChrfShare, Ter
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Bleu",
     "Chrf",
     "ChrfShare",
+    "EditSimilarity",
     "ExactMatch",
     "F1Macro",
     "LengthRatio",

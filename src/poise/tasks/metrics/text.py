@@ -65,6 +65,44 @@ class ExactMatch:
         return "exact_match v1 | case kept"
 
 
+class EditSimilarity:
+    """1 − Levenshtein distance / length of the longer text, characters, best reference; texts beyond 2 000 are cut."""
+
+    name, version, unit, better, scale = "edit_similarity", 1, "", "higher", 1.0
+
+    def score(self, answer: str | None, sample: Sample) -> Score:
+        wanted = references(sample)
+        if not wanted:
+            return Score(None, answer=answer, reason="no target")
+        if answer is None:
+            return Score(0.0, reason="none found")
+        return Score(max(edit_similarity(answer, w) for w in wanted), answer=answer)
+
+    def signature(self, sample: Sample | None = None) -> str:
+        return "edit_similarity v1 | characters"
+
+
+def edit_similarity(a: str, b: str) -> float:
+    """1 − d/max(|a|, |b|) with d the Levenshtein distance, by Hyyrö's bit vectors: one big-integer step a character."""
+    a, b = a[:2000], b[:2000]
+    if not a or not b:
+        return float(a == b)
+    where: dict[str, int] = {}
+    for i, c in enumerate(a):
+        where[c] = where.get(c, 0) | 1 << i
+    every, last = (1 << len(a)) - 1, 1 << (len(a) - 1)
+    plus, minus, distance = every, 0, len(a)
+    for c in b:
+        match = where.get(c, 0)
+        vertical = match | minus
+        diagonal = (((match & plus) + plus) ^ plus) | match
+        up, down = minus | ~(diagonal | plus) & every, plus & diagonal
+        distance += bool(up & last) - bool(down & last)
+        up, down = (up << 1 | 1) & every, down << 1 & every
+        plus, minus = (down | ~(vertical | up)) & every, up & vertical
+    return 1 - distance / max(len(a), len(b))
+
+
 class SquadExactMatch:
     """Whether the answer is one of the references after the SQuAD normalisation; "" means that there is no answer."""
 
