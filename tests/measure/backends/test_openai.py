@@ -33,7 +33,11 @@ def ask(config, *requests, preset=None, warm=0, **options):
             for r in requests:
                 prepared = backend.prepare(r)
                 raw = await backend.send(prepared)
+                early = raw.error
                 answer = backend.finish(prepared, raw)
+                if early is not None:  # what a retry is decided on is what is recorded
+                    assert (early.kind, early.http_status) == (raw.error.kind, raw.error.http_status)
+                assert (raw.error, raw.status) == (answer.error, answer.status)
                 assert len(raw.stamps) == len(answer.pieces)
                 out.append((raw, answer))
             return out
@@ -108,6 +112,16 @@ def test_faults_are_recorded_with_what_arrived(fault, kind, status, kept):
     assert "".join(answer.pieces).startswith("w0 w1 " if kept else "")
     assert len(answer.pieces) >= kept
     assert again.error.kind == kind, "the next request on this server is not disturbed by the one before"
+
+
+def test_what_may_be_retried_is_known_right_after_send():
+    async def main(fault):
+        async with opened(MockConfig(gap_s=0.002, error_share=1.0, faults=(fault,))) as backend:
+            return (await backend.send(backend.prepare(request(deadline_s=0.2)))).error
+
+    found = {fault: wire.run(main(fault)) for fault in ("429", "503", "reset", "early-close", "endless")}
+    assert found["429"].http_status == 429 and found["503"].http_status == 503
+    assert [found[f].kind for f in ("reset", "early-close", "endless")] == ["reset", "closed", "timeout"]
 
 
 def test_http_errors_say_why():

@@ -131,14 +131,19 @@ class OpenAI:
                 error = Failure("connect", clean(f"no connection: {_reason(e)}", self.key))
                 return Raw(started, status="error", error=error, done_ns=now(), data=exchanges)
             exchanges.append(exchange)
-            if exchange.failure is not None:
+            if exchange.failure is not None or exchange.code != 200:
                 break
         first, last = exchanges[0], exchanges[-1]
-        return Raw(first.sent_ns, done_ns=last.done_ns, headers_ns=first.headers_ns, data=exchanges)
+        raw = Raw(first.sent_ns, done_ns=last.done_ns, headers_ns=first.headers_ns, data=exchanges)
+        if last.failure is not None:
+            raw.status, raw.error = "timeout" if last.timed_out else "error", last.failure
+        elif last.code != 200:  # enough to decide on a retry; `finish` reads the message
+            raw.status, raw.error = "error", Failure("http", f"HTTP {last.code}", last.code)
+        return raw
 
     def finish(self, prepared: Prepared, raw: Raw) -> Answer:
         """The answer; sets `raw.stamps` to one (ns, text) per piece and `raw.status`, `raw.error`."""
-        if raw.error is not None:
+        if raw.error is not None and raw.error.kind == "connect":
             return Answer(status=raw.status, error=raw.error)
         raw.stamps, answer = read_answer(raw.data[-1], self.options.max_response_bytes, self.key)
         if prepared.spans is not None:
