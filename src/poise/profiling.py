@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from poise.measure.profile import Profiler, Trial
 from poise.types import UsageError
@@ -88,9 +88,7 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
             "median_error": design.median_error, "p95_error": design.p95_error, "tile": design.tile,
             "tile_probability": design.tile_probability, "outliers": list(design.outliers),
         }  # fmt: skip
-    limited = Coefficients(
-        table.model, table.per_output_token_s, table.prompt_s, table.overhead_s, context_tokens=profiler.context
-    )
+    limited = structs.replace(table, context_tokens=profiler.context)
     return Profile(
         coefficients=limited,
         fit=made,

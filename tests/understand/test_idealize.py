@@ -86,6 +86,26 @@ def test_default_fit_resists_an_outlier():
     assert dict(made.prompt_s)[64] == pytest.approx(0.0264, rel=0.05)
 
 
+def growing(p, o):
+    """β = .003 with an empty cache and 10 µs more per cached token, as small engines on a CPU have it."""
+    return 0.02 + 1e-4 * p + sum(0.003 + 1e-5 * (p + j) for j in range(1, o))
+
+
+def test_a_cache_that_slows_decoding_is_found_and_kept_apart():
+    points = [Point(p, o, growing(p, o)) for p in (1, 100, 400, 900) for o in (1, 4, 16, 64)]
+    c = fit(points).coefficients
+    assert c.per_cached_token_s == pytest.approx(1e-5, rel=1e-3)
+    assert c.per_output_token_s == pytest.approx(0.003 + 1e-5 * c.cached_tokens, rel=1e-3)
+    assert max(errors(c, points)) < 1e-3
+    assert predict(c, 250, 30) == pytest.approx(growing(250, 30), rel=1e-3)
+    assert fit(points, "paper").coefficients.per_cached_token_s == 0
+    assert predict(c, 100, 5, "helm") == pytest.approx(dict(c.prompt_s)[100] + 4 * c.per_output_token_s)
+
+
+def test_without_need_there_is_no_such_slope():
+    assert fit(points_of(lambda p: 0.02 + 1e-4 * p, 0.003)).coefficients.per_cached_token_s == 0
+
+
 def test_one_output_length_at_most_prompts_is_enough_for_the_default():
     points = [Point(1, 1, 0.02), Point(1, 64, 0.65), Point(500, 1, 0.05)]
     c = fit(points).coefficients

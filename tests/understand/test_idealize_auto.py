@@ -119,6 +119,15 @@ def test_an_exact_straight_line_is_found_exactly():
     assert design.spent_s == pytest.approx(3 * sum(truth[k] for k in design.points))
 
 
+def test_decoding_that_slows_with_the_cache_is_learnt():
+    truth = {(p, o): 0.01 + 1e-4 * p + sum(0.002 + 4e-6 * (p + j) for j in range(1, o)) for p, o in GRID}
+    design = auto(asker(truth, noise=0.003))
+    errors = held_out(design, truth)
+    assert design.coefficients.per_cached_token_s == pytest.approx(4e-6, rel=0.1)
+    assert np.median(errors) < 0.006
+    assert np.percentile(errors, 95) <= min(0.04, design.p95_error)
+
+
 def test_minimum_of_late_trials():
     truth = stairs(0, 0.0)
     r = np.random.default_rng(0)

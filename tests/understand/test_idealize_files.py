@@ -39,6 +39,16 @@ def test_notes_and_context_stand_aside_and_come_back(tmp_path):
     assert read_coefficients(path)["m"] == c
 
 
+def test_the_cache_s_slope_stands_aside_too(tmp_path):
+    c = Coefficients("m", 0.01, ((1, 0.02),), per_cached_token_s=1e-5, cached_tokens=400.0)
+    write_coefficients(tmp_path / "c.json", [c])
+    assert read_coefficients(tmp_path / "c.json")["m"] == c
+    bad = Coefficients("m", 0.01, ((1, 0.02),), per_cached_token_s=1e-3, cached_tokens=400.0)
+    write_coefficients(tmp_path / "c.json", [bad])
+    with pytest.raises(UsageError, match="decoding would take negative time"):
+        read_coefficients(tmp_path / "c.json")
+
+
 def test_points_round_trip(tmp_path):
     points = [Point(1, 2, 0.1 + 0.2, 'a,"b"', 1.5), Point(3, 4, 1e-7, "c")]
     write_points(tmp_path / "p.csv", points)

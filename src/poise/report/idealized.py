@@ -130,7 +130,11 @@ def usd(amount: float | None) -> str:
 def _curve(c: Coefficients) -> str:
     (first, low), (last, high) = c.prompt_s[0], c.prompt_s[-1]
     ends = f"prompts of {first} to {last} tokens take {seconds(low)} to {seconds(high)}"
-    return f"{ends}, each further output token {seconds(c.per_output_token_s)}"
+    text = f"{ends}, each further output token {seconds(c.per_output_token_s)}"
+    if not c.per_cached_token_s:
+        return text
+    more = seconds(1000 * c.per_cached_token_s)
+    return f"{text} at {c.cached_tokens:.0f} cached tokens, {more} more per 1 000 further ones"
 
 
 def _quality(made: Fit) -> str:

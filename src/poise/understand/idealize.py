@@ -2,7 +2,9 @@
 
 Source: Narayanan et al., "Cheaply Evaluating Inference Efficiency Metrics for Autoregressive Transformer APIs",
 NeurIPS 2023, arXiv 2305.02440. α_p includes the first output token. The `paper` fit rounds as the published one
-does; the `default` fit weighs relative errors, resists outliers and makes α monotone.
+does; the `default` fit weighs relative errors, resists outliers and makes α monotone. Small engines on a CPU do not
+keep to one β (measured: five times as much after 960 prompt tokens as after 1), so the default may add a slope γ over
+the cached tokens: β(s) = β + γ·(s − s̄), where β at the mean context s̄ is the number that HELM's form has.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class Coefficients(Struct, frozen=True):
     per_output_token_s: float
     prompt_s: tuple[tuple[int, float], ...]
     overhead_s: float | None = None
+    per_cached_token_s: float = 0.0
+    """γ: how much longer an output token takes for each token in the cache; 0 in the published form."""
+    cached_tokens: float = 0.0
+    """s̄: the cached tokens at which `per_output_token_s` holds; of no account without γ."""
     context_tokens: int | None = None
     """The model's context, where known: `predict` refuses prompts beyond it."""
 
@@ -102,16 +108,17 @@ def fit(
         raise UsageError(
             f"too few distinct points ({len(runtimes)}): α and β need at least two output lengths at one prompt length"
         )
+    gamma = centre = 0.0
     if method == "paper":
         alpha, beta = _fit_paper(runtimes)
     else:
-        alpha, beta = _fit_default(runtimes)
+        alpha, beta, gamma, centre = _fit_default(runtimes)
     overhead = None
     if denoised:
         overhead = max(alpha[min(alpha)] - beta, 0.0) if method == "default" else round(alpha[min(alpha)] - beta, 3)
         digits = 3 if method == "paper" else 12
         alpha = {p: round(a - overhead, digits) for p, a in alpha.items()}
-    coefficients = Coefficients(model or next(iter(names)), beta, tuple(sorted(alpha.items())), overhead_s=overhead)
+    coefficients = Coefficients(model or next(iter(names)), beta, tuple(sorted(alpha.items())), overhead, gamma, centre)
     return judge(coefficients, runtimes, method, denoised)
 
 
@@ -129,8 +136,15 @@ def predict(coefficients: Coefficients, prompt_tokens: float, output_tokens: flo
             f"{prompt_tokens:g} + {output_tokens:g} tokens are beyond the context of {coefficients.model}, {limit}"
         )
     alpha = _alpha_helm(coefficients, prompt_tokens) if mode == "helm" else _alpha(coefficients, prompt_tokens)
-    decode = coefficients.per_output_token_s * (output_tokens - 1) if output_tokens > 0 else 0.0
-    return alpha + decode + (coefficients.overhead_s or 0.0)
+    gamma = 0.0 if mode == "helm" else coefficients.per_cached_token_s
+    return alpha + decode_s(coefficients, prompt_tokens, output_tokens, gamma) + (coefficients.overhead_s or 0.0)
+
+
+def decode_s(coefficients: Coefficients, prompt_tokens: float, output_tokens: float, gamma: float) -> float:
+    """Seconds of the o − 1 tokens after the first: Σ β + γ·(p + j − s̄) over j = 1 … o − 1."""
+    steps = max(output_tokens - 1, 0)
+    context = prompt_tokens + (steps + 1) / 2
+    return steps * (coefficients.per_output_token_s + gamma * (context - coefficients.cached_tokens))
 
 
 def noise(points: Iterable[Point], tolerance: float = 0.05) -> list[Noise]:
@@ -188,27 +202,39 @@ def _fit_paper(runtimes: dict[tuple[int, int], float]) -> tuple[dict[int, float]
     return alpha, round(float(slope), 3)
 
 
-def _fit_default(runtimes: dict[tuple[int, int], float]) -> tuple[dict[int, float], float]:
-    """α_p and β by least squares of relative residuals, outliers weighed down (Huber), then α isotonic in p."""
+def _fit_default(runtimes: dict[tuple[int, int], float]) -> tuple[dict[int, float], float, float, float]:
+    """α isotonic in p, β, γ, s̄. γ stays 0 unless it takes away half of the squared relative residuals."""
     keys = sorted(runtimes)
     prompts = sorted({p for p, _ in keys})
-    row = {p: i for i, p in enumerate(prompts)}
     time = np.array([runtimes[k] for k in keys])
-    design = np.zeros((len(keys), len(prompts) + 1))
-    for i, (p, o) in enumerate(keys):
-        design[i, row[p]], design[i, -1] = 1.0, o - 1
-    weight = np.ones(len(keys))
-    solution = np.zeros(len(prompts) + 1)
+    prompt, output = np.array(keys, float).T
+    steps = output - 1
+    context = prompt + output / 2
+    centre = float(np.average(context, weights=steps)) if steps.any() else 0.0
+    plain = np.column_stack([prompt[:, None] == np.array(prompts), steps])
+    solution, left = _robust(plain, time)
+    gamma = 0.0
+    if len({p for p, o in keys if o > 1}) > 1 and len(keys) > len(prompts) + 2:
+        sloped, less = _robust(np.column_stack([plain, steps * (context - centre)]), time)
+        if sloped[-1] > 0 and sloped[-2] >= sloped[-1] * centre and less < 0.5 * left:
+            solution, gamma = sloped[:-1], float(sloped[-1])
+    counts = [sum(p == q for q, _ in keys) for p in prompts]
+    alpha = isotonic(np.maximum(solution[:-1], 0.0), counts)
+    return dict(zip(prompts, alpha, strict=True)), max(float(solution[-1]), 0.0), gamma, centre if gamma else 0.0
+
+
+def _robust(design: Any, time: Any) -> tuple[Any, float]:
+    """Least squares of relative residuals, outliers weighed down (Huber); the solution and Σ weight·residual²."""
+    weight = np.ones(len(time))
     for _ in range(8):
         scale = np.sqrt(weight) / time
         solution = np.linalg.lstsq(design * scale[:, None], time * scale, rcond=None)[0]
         residual = np.abs(design @ solution - time) / time
         spread = 1.4826 * float(np.median(residual)) * 1.345
-        weight = np.minimum(1.0, spread / np.maximum(residual, 1e-12)) if spread > 1e-9 else np.ones(len(keys))
-    beta = max(float(solution[-1]), 0.0)
-    counts = [sum(p == q for q, _ in keys) for p in prompts]
-    alpha = isotonic(np.maximum(solution[:-1], 0.0), counts)
-    return dict(zip(prompts, alpha, strict=True)), beta
+        weight = np.minimum(1.0, spread / np.maximum(residual, 1e-12)) if spread > 1e-9 else np.ones(len(time))
+    return solution, float(np.sum(np.minimum(residual, spread) * residual)) if spread > 1e-9 else float(
+        residual @ residual
+    )
 
 
 def isotonic(values: Iterable[float], weights: Iterable[float]) -> list[float]:
@@ -226,9 +252,9 @@ def isotonic(values: Iterable[float], weights: Iterable[float]) -> list[float]:
 def judge(coefficients: Coefficients, runtimes: dict[tuple[int, int], float], method: Method, denoised: bool) -> Fit:
     """How well a table gives back measured {(p, o): seconds}; every p must be in it (no interpolation)."""
     measured = np.array(list(runtimes.values()))
-    table = dict(coefficients.prompt_s)
-    beta, overhead = coefficients.per_output_token_s, coefficients.overhead_s or 0.0
-    given = np.array([table[p] + beta * (o - 1) + overhead for p, o in runtimes])
+    table, gamma = dict(coefficients.prompt_s), coefficients.per_cached_token_s
+    overhead = coefficients.overhead_s or 0.0
+    given = np.array([table[p] + decode_s(coefficients, p, o, gamma) + overhead for p, o in runtimes])
     relative = np.abs(given / measured - 1)
     total = float(np.sum((measured - measured.mean()) ** 2))
     r2 = 1 - float(np.sum((measured - given) ** 2)) / total if total > 0 else math.nan

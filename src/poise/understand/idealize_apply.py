@@ -64,7 +64,7 @@ class Gap(Struct, frozen=True):
     first_token_s: float | None
     """Time to first token − α(p): queueing in the server, network, scheduling."""
     decode_s: float | None
-    """Time between first and last token − β·(o − 1): batching with others, network, speculation (then negative)."""
+    """Time between first and last token beyond β·(o − 1): batching, network; negative where tokens are speculated."""
     total_s: float
 
 
@@ -261,8 +261,9 @@ def _cell(data: CellData, coefficients: Coefficients | None, hardware: Hardware,
 def _gap(data: CellData, keep: Any, coefficients: Coefficients, ideal: Any) -> Gap:
     c = data.columns
     prompt, output = c.n_prompt[keep], c.n_out[keep]
-    first = c.ttft_s[keep] - [predict(coefficients, float(p), 1) for p in prompt]
-    decode = c.tpot_s[keep] * (output - 1) - coefficients.per_output_token_s * (output - 1)
+    alpha = np.array([predict(coefficients, float(p), 1) for p in prompt])
+    first = c.ttft_s[keep] - alpha
+    decode = c.tpot_s[keep] * (output - 1) - (ideal - alpha)
     wait = c.wait_s[keep]
     return Gap(
         wait_s=_mean(wait) if data.open_loop else None,

@@ -93,11 +93,10 @@ def write_coefficients(
         }
         if c.overhead_s is not None:
             entry["overhead"] = c.overhead_s
-        extra = {
-            k: v
-            for k, v in {"context_tokens": c.context_tokens, **(notes or {}).get(c.model, {})}.items()
-            if v is not None
-        }
+        known: dict[str, float | None] = {"context_tokens": c.context_tokens}
+        if c.per_cached_token_s:
+            known |= {"runtime_per_cached_token": c.per_cached_token_s, "cached_tokens": c.cached_tokens}
+        extra = {k: v for k, v in {**known, **(notes or {}).get(c.model, {})}.items() if v is not None}
         if extra:
             entry["poise"] = extra
         document[c.model] = entry
@@ -133,8 +132,14 @@ def _coefficients(where: str, name: str, entry: Any) -> Coefficients:
     prompt = sorted((int(k), _seconds(where, table, k)) for k in table)
     overhead = _seconds(where, entry, "overhead") if entry.get("overhead") is not None else None
     notes = entry.get("poise")
-    context = notes.get("context_tokens") if isinstance(notes, dict) else None
-    return Coefficients(name, beta, tuple(prompt), overhead, context if isinstance(context, int) else None)
+    notes = notes if isinstance(notes, dict) else {}
+    context = notes.get("context_tokens")
+    gamma = _seconds(where, notes, "runtime_per_cached_token") if "runtime_per_cached_token" in notes else 0.0
+    centre = _seconds(where, notes, "cached_tokens") if gamma else 0.0
+    if gamma * centre > beta * (1 + 1e-9):
+        raise UsageError(f"{where}: runtime_per_cached_token is so large that decoding would take negative time")
+    limit = context if isinstance(context, int) and not isinstance(context, bool) else None
+    return Coefficients(name, beta, tuple(prompt), overhead, gamma, centre, limit)
 
 
 def _seconds(where: str, entry: dict[str, Any], key: str) -> float:
