@@ -62,7 +62,7 @@ _TABLE = (
     Preset("llama-cpp-python", port=8000, health="/v1/models", usage="none", echo_logprobs=True),
     Preset("ollama", port=11434, health="/api/version"),
     Preset("lmstudio", port=1234, health="/v1/models"),
-    Preset("mlx", port=8080),
+    Preset("mlx", port=8080, basis="run"),
     Preset("mlc", port=8000, health="/v1/models"),
     Preset("lightllm", port=8000, completions=None, usage="none", logprobs=False, ignore_eos="ignore_eos"),
     Preset("deepspeed-mii", port=8000, usage="none", logprobs=False, seed=False),
