@@ -27,6 +27,13 @@ def test_same_rows_from_every_format(tmp_path):
     assert len(rows(tmp_path)) == 12
 
 
+def test_long_fields_and_lone_carriage_returns(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b'text,label\n"' + b"word " * 60_000 + b'",1\n')
+    assert len(rows(tmp_path / "x.csv")[0]["text"]) == 300_000
+    (tmp_path / "x.txt").write_bytes(b"a\rb\r\nc\n")
+    assert rows(tmp_path / "x.txt") == [{"text": "a\rb"}, {"text": "c"}]
+
+
 def test_glue_tsv_has_no_quoting(tmp_path):
     (tmp_path / "x.tsv").write_text('sentence\tlabel\n" an open quote\t1\nnext\t0\n')
     assert rows(tmp_path / "x.tsv")[0]["sentence"] == '" an open quote'

@@ -115,7 +115,8 @@ def test_any_text_gives_text_or_none(text, name):
 
 
 @pytest.mark.parametrize(
-    "hostile", ["(" * 50_000, "**" * 50_000, "answer is " * 10_000, "1," * 50_000, "\\boxed{" * 10_000]
+    "hostile",
+    ["(" * 50_000, "**" * 50_000, "answer is " * 10_000, "1," * 50_000, "\\boxed{" * 10_000, "answer" + "\n" * 50_000],
 )
 def test_hostile_text_is_read_quickly(hostile):
     for name in NAMES:

@@ -79,6 +79,12 @@ def test_errors(tmp_path, old, new, says):
             task.question(sample)
 
 
+def test_yes_and_no_are_words(tmp_path):
+    path = write(tmp_path, TICKETS.replace("[billing, tech, other]", "[yes, no, on]").replace("{{ queue }}", "yes"))
+    [first, _] = get_task(path).samples(None, {})
+    assert first.choices == ("yes", "no", "on") and first.target == "yes"
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UsageError, match="no task file"):
         get_task(str(tmp_path / "none.yaml"))

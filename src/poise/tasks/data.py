@@ -120,7 +120,7 @@ def open_text(path: Path) -> TextIO:
         binary = opener(path, "rb")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="\n")
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -147,6 +147,7 @@ def _separated(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
     lines = (line + "\n" for line in read_lines(path))
     reader = csv.reader(lines, delimiter=delimiter, quoting=cast(Any, quoting), strict=quoting != csv.QUOTE_NONE)
     header: list[str] = []
+    csv.field_size_limit(max(csv.field_size_limit(), LINE_CAP))  # articles are longer than its default of 128 KiB
     try:
         for cells in reader:
             if not cells:

@@ -99,7 +99,7 @@ def _letter(text: str, sample: Sample) -> str | None:
     letters = [c for c in (sample.choices or ()) if len(c) == 1] or list("ABCDEFGHIJ")
     known = {c.casefold(): c for c in letters}
     span = "[" + "".join(re.escape(c) for c in letters) + "]"
-    text = unfence(text)
+    text = re.sub(r"\s{3,}", "\n\n", unfence(text))  # long blanks would cost the patterns below quadratic time
     first = re.match(rf"[\s*_`\"'(\[]*({span})(?:[\s*_`\"')\].:,]*$|[)\].:*]|\s*\n|,\s)", text, re.IGNORECASE)
     stated = [
         m.group(1).casefold()

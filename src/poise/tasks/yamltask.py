@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,21 @@ KEYS = (
 NEEDED = ("name", "question", "answer")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans: `choices: [yes, no]` are words."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+
+
 def load(path: Path) -> Task:
     """The task that the file describes; UsageError names the file and what is wrong in it."""
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        spec = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"no task file {path} ({error.strerror})") from None
     except UnicodeDecodeError:

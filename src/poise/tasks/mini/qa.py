@@ -74,11 +74,12 @@ def _two_hops(n: int) -> Draw:
 
 
 QA: Grammar = {
-    "thing-of-2": _thing(2),
     "who-of-2": _who(2),
-    "thing-of-4": _thing(4),
-    "who-of-4": _who(4),
+    "colour-of-2": _colour(2),
+    "thing-of-2": _thing(2),
+    "who-of-3": _who(3),
+    "thing-of-3": _thing(3),
     "colour-of-4": _colour(4),
-    "passed-on": _passed_on(3),
-    "two-hops": _two_hops(3),
+    "passed-on": _passed_on(2),
+    "two-hops": _two_hops(2),
 }

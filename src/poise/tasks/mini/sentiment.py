@@ -49,6 +49,17 @@ def _clause(rng: Random, aspect: str, good: bool, negated: bool) -> str:
     return f"the {aspect} was {_adjective(rng, good)}"
 
 
+def _denied(rng: Random) -> bool:
+    """Most clauses say straight what they mean: else an adjective would tell nothing about the review."""
+    return rng.random() < 0.2
+
+
+def _turn(rng: Random, turns: tuple[tuple[str, bool], ...]) -> tuple[str, bool]:
+    """A frame or verdict, twice as often one that keeps the meaning."""
+    keeps = rng.random() < 0.67
+    return rng.choice([turn for turn in turns if turn[1] is keeps])
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
@@ -79,16 +90,16 @@ def _negated(rng: Random) -> Item:
 
 def _framed(rng: Random) -> Item:
     good = rng.random() < 0.5
-    frame, keeps = rng.choice(FRAMES)
-    clause = _clause(rng, rng.choice(ASPECTS), good is keeps, rng.random() < 0.5)
+    frame, keeps = _turn(rng, FRAMES)
+    clause = _clause(rng, rng.choice(ASPECTS), good is keeps, _denied(rng))
     return _review(rng, [f"{frame} {clause}."], good)
 
 
 def _quoted(rng: Random) -> Item:
     """What somebody else said, and whether the writer shares it."""
     good = rng.random() < 0.5
-    verdict, keeps = rng.choice(VERDICTS)
-    clause = _clause(rng, rng.choice(ASPECTS), good is keeps, rng.random() < 0.5)
+    verdict, keeps = _turn(rng, VERDICTS)
+    clause = _clause(rng, rng.choice(ASPECTS), good is keeps, _denied(rng))
     return _review(rng, [f"{rng.choice(PEOPLE)} said {clause}{verdict}."], good)
 
 
@@ -101,7 +112,7 @@ def _selected(n_aspects: int) -> Draw:
         counts = rng.randrange(n_aspects)
         # At least one aspect contradicts the one that counts.
         opinions[(counts + 1 + rng.randrange(n_aspects - 1)) % n_aspects] = not opinions[counts]
-        clauses = [_clause(rng, a, o, rng.random() < 0.3) for a, o in zip(aspects, opinions, strict=True)]
+        clauses = [_clause(rng, a, o, _denied(rng)) for a, o in zip(aspects, opinions, strict=True)]
         said = ", ".join(clauses[:-1]) + " and " + clauses[-1]
         return _review(rng, [_sentence(said), f"Only the {aspects[counts]} matters to me."], opinions[counts])
 
@@ -111,9 +122,9 @@ def _selected(n_aspects: int) -> Draw:
 def _nested(rng: Random) -> Item:
     """Two frames around a clause that may itself be negated."""
     good = rng.random() < 0.5
-    (outer, keeps_outer), (inner, keeps_inner) = rng.choice(FRAMES), rng.choice(IMPERSONAL)
+    (outer, keeps_outer), (inner, keeps_inner) = _turn(rng, FRAMES), _turn(rng, IMPERSONAL)
     said = good is (keeps_outer is keeps_inner)
-    clause = _clause(rng, rng.choice(ASPECTS), said, rng.random() < 0.5)
+    clause = _clause(rng, rng.choice(ASPECTS), said, _denied(rng))
     return _review(rng, [f"{outer} {inner} {clause}."], good)
 
 
