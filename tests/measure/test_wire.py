@@ -12,8 +12,8 @@ import pytest
 
 from poise.measure import wire
 from poise.measure.presets import PRESETS
-from poise.measure.wire import Pool
 from poise.measure.wire_answer import read_answer
+from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import check_reachable, parse_target
 
 CAP = 1 << 20

@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Struct, field
 
 from poise.measure.presets import Preset, preset_for
-from poise.measure.wire import Exchange, Pool
+from poise.measure.wire import Exchange
 from poise.measure.wire_answer import NOT_JSON, body_segments, clean, echoed_logprobs, read_answer
+from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
 from poise.plan.spec import Deployment, Model
 from poise.types import Answer, Failure, Message, Opened, Raw, Request, UsageError
