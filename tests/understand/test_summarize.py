@@ -262,7 +262,7 @@ def test_glance(tmp_path: Path) -> None:
 def test_frames(golden: Path) -> None:
     pytest.importorskip("polars")
     frame = summarize(golden).frame()
-    row = frame.filter((frame["model"] == "big") & (frame["task"] == "sums") & (frame["name"] == "exact_match"))
+    row = frame.filter((frame["model"] == "big") & (frame["task"] == "sums") & (frame["quantity"] == "exact_match"))
     assert row["value"].to_list() == [pytest.approx(11 / 12)]
 
 
