@@ -16,11 +16,11 @@ from poise.types import UsageError
 # SHA-256 (first 16 digits) over category, question and target of the first 400 test items, joined by tabs and newlines.
 # The bundled models' scores refer to these items: a generator that changes needs a new version of its task.
 DIGESTS = {
-    "mini-sentiment": "61f39cdad4cd4c13",
-    "mini-arithmetic": "ccda9f882ce1c54c",
+    "mini-sentiment": "8df941f0b29d140c",
+    "mini-arithmetic": "45a9155c11d54546",
     "mini-linear": "e506470d0ef45a8f",
     "mini-translation": "69c66592931c9507",
-    "mini-qa": "640124cc96c52cc3",
+    "mini-qa": "c9d4fac0622223e6",
     "mini-summary": "3acc525bfc02be73",
 }
 
