@@ -154,3 +154,21 @@ def test_alive_is_asked_before_every_send(size: int) -> None:
     with pytest.raises(SystemExit):
         drive.in_process(Local(), groups, out.extend, segment=0, batched=False, attempts={}, alive=gone)
     assert out == []
+
+
+def test_a_full_disk_stops_the_sending() -> None:
+    from poise.types import PoiseError
+
+    backend, written = Remote(), []
+
+    def write(records: list[Record]) -> None:
+        if len(written) >= 3:
+            raise PoiseError("the disk is full")
+        written.extend(records)
+
+    driver = drive.Concurrent(backend, write, segment=0, attempts={}, retries=0, alive=lambda: None)
+    prepared: list[str] = []
+    backend.prepare = lambda r: (prepared.append(r.id), r)[1]  # type: ignore[method-assign,func-returns-value]
+    with pytest.raises(PoiseError, match="disk is full"):
+        asyncio.run(driver.run([request(str(i)) for i in range(500)], Load("closed", 2)))
+    assert len(written) == 3 and len(prepared) < 20

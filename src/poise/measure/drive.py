@@ -183,17 +183,24 @@ class Concurrent:
         width = int(load.value) if load.kind == "closed" else 64
         if hasattr(self.backend, "warm"):
             await self.backend.warm(min(width, len(requests)))
-        try:
-            if due_ns is None:
-                todo = iter(requests)
-                await asyncio.gather(*(self._lane(todo) for _ in range(min(width, len(requests)))))
-            else:
-                await self._open(requests, due_ns, load.max_in_flight)
+        sending = asyncio.ensure_future(self._send(requests, width, load.max_in_flight, due_ns))
+        try:  # whichever ends first: a full disk ends the recording, and then nothing more must be sent
+            await asyncio.wait((sending, drain), return_when=asyncio.FIRST_COMPLETED)
         finally:
             ticker.cancel()
             self._closing = True
             self._wake.set()
-            await drain
+            if drain.done():
+                sending.cancel()
+        await drain
+        await sending
+
+    async def _send(self, requests: Sequence[Request], width: int, cap: int, due_ns: Sequence[int] | None) -> None:
+        if due_ns is not None:
+            await self._open(requests, due_ns, cap)
+            return
+        todo = iter(requests)
+        await asyncio.gather(*(self._lane(todo) for _ in range(min(width, len(requests)))))
 
     async def _lane(self, todo: Iterator[Request]) -> None:
         for request in todo:
@@ -242,8 +249,12 @@ class Concurrent:
         self._wake.set()
 
     async def _drain(self) -> None:
-        """Parse and write one finished answer at a time, giving way to arrivals after each."""
+        """Parse and write finished answers one at a time, giving way to arrivals after each.
+
+        Where answers come faster than that, more are taken at once, so that the backlog stays bounded.
+        """
         while True:
+            quota = 0
             while self._finished:
                 request, prepared, raw, attempt, due = self._finished.popleft()
                 if isinstance(prepared, Exception):
@@ -253,7 +264,10 @@ class Concurrent:
                 else:
                     answer = finish(self.backend, prepared, raw)
                 self.write([record(request, raw, answer, self.phase, self.segment, attempt, None, due)])
-                await asyncio.sleep(0)
+                quota -= 1
+                if quota < 0:
+                    await asyncio.sleep(0)
+                    quota = len(self._finished) // 16
             if self._closing:
                 return
             self._wake.clear()
