@@ -82,15 +82,15 @@ def applied_lines(done: Applied) -> Iterator[str]:
 
 def roofline_lines(r: Roofline, efficiency: Efficiency, cost: Cost, beside: Sequence[Beside]) -> Iterator[str]:
     """One hardware: what fits, what moves, how long it takes, what it costs; then measured cells beside it."""
-    active = "" if r.active_params == r.params else f", {digits(r.active_params / 1e9, 4)} G active"
+    active = "" if r.active_params == r.params else f", {_count(r.active_params)} active"
     yield f"{r.model} on {r.accelerators} x {r.hardware}: {r.batch} x ({r.prompt_tokens} + {r.output_tokens} tokens)"
     yield (
-        f"  {digits(r.params / 1e9, 4)} G parameters{active}; weights {size_bytes(r.weight_bytes)}; KV cache "
+        f"  {_count(r.params)} parameters{active}; weights {size_bytes(r.weight_bytes)}; KV cache "
         f"{size_bytes(r.kv_bytes_per_token)} per token, {size_bytes(r.kv_bytes)} in all; fits on "
         f"{r.smallest_accelerators}"
     )
     yield (
-        f"  prefill {digits(r.prefill_flops / 1e12)} TFLOP, decode {digits(r.decode_flops / 1e12)} TFLOP; a decode "
+        f"  prefill {_count(r.prefill_flops)}FLOP, decode {_count(r.decode_flops)}FLOP; a decode "
         f"step reads {size_bytes(r.decode_bytes_per_step)} ({r.decode_bound}-bound)"
     )
     yield (
@@ -166,10 +166,17 @@ def _remarks(c: CellIdeal) -> Iterator[str]:
         known = ", ".join(f"{_signed(v)} {name}" for v, name in parts if v is not None)
         yield f"gap {_signed(c.gap.total_s)}: {known or 'no token times to split it by'}"
     if c.noise_cv is not None:
-        yield f"trials of a request vary by {percent(c.noise_cv)}: {c.trials} made, {c.trials_needed} needed for ± 5 %"
+        yield f"trials of a request vary by {percent(c.noise_cv)}: {c.trials} made, {c.trials_needed} needed for ± 5 % on nine of ten"
     if c.drift is not None and not c.drift.lo <= 0 <= c.drift.hi:
         yield _drift(c.drift)
     yield from c.notes
+
+
+def _count(value: float) -> str:
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{digits(value / factor, 4)} {unit}"
+    return f"{digits(value)} "
 
 
 def _signed(value: float) -> str:
