@@ -166,7 +166,8 @@ def _remarks(c: CellIdeal) -> Iterator[str]:
         known = ", ".join(f"{_signed(v)} {name}" for v, name in parts if v is not None)
         yield f"gap {_signed(c.gap.total_s)}: {known or 'no token times to split it by'}"
     if c.noise_cv is not None:
-        yield f"trials of a request vary by {percent(c.noise_cv)}: {c.trials} made, {c.trials_needed} needed for ± 5 % on nine of ten"
+        needed = f"{c.trials} made, {c.trials_needed} needed for ± 5 % on nine of ten"
+        yield f"trials of a request vary by {percent(c.noise_cv)}: {needed}"
     if c.drift is not None and not c.drift.lo <= 0 <= c.drift.hi:
         yield _drift(c.drift)
     yield from c.notes
