@@ -166,3 +166,26 @@ def test_what_no_system_has_is_named_with_its_reason(parsed):
 
 def test_deadline_accuracy_is_drawn(page):
     assert 'aria-label="Right within a time on words"' in page
+
+
+def test_idealized_runtime_stands_beside_the_measured_where_it_was_applied(tmp_path):
+    from support import asked, cell, write_run
+
+    from poise.report.html import Html
+    from poise.store.run import open_run
+    from poise.understand.idealize import Coefficients
+    from poise.understand.idealize_apply import apply
+    from poise.understand.summarize import summarize
+
+    usage = {"prompt_tokens": 10, "completion_tokens": 2}
+    items = [
+        asked(str(i), "x", ["x", "y"], at_s=[0.5, 0.75], sent_s=float(i), output_tokens=2, usage=usage)
+        for i in range(3)
+    ]
+    run = open_run(write_run(tmp_path / "run", [cell("m", "t", items)]))
+    assert b'id="idealized"' not in Html().render(summarize(run), [run])
+    # alpha(10) = .2 s and beta = .05 s: T(10, 2) = .25 s, a third of the measured .75 s
+    apply(run, {"m": Coefficients("m", 0.05, ((1, 0.2), (100, 0.2)))})
+    text = Html().render(summarize(run), [run]).decode()
+    section = text.split('id="idealized"', 1)[1].split("</section>")[0]
+    assert "250 ms" in section and "750 ms" in section and "3.00x" in section

@@ -13,8 +13,10 @@ from markupsafe import Markup
 from poise.report import charts, numbers
 from poise.report import grid as shape
 from poise.report import page as view
+from poise.report.idealized import applied_lines, applied_rows
 from poise.report.text import cap, visible
 from poise.types import Summary
+from poise.understand.idealize_apply import Applied, applied
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -38,8 +40,15 @@ class Html:
             page=view.page(summary, runs),
             text_chars=view.TEXT_CHARS,
             rates=view.RATES,
+            idealized=[_beside(done) for run in runs if (done := applied(run)) is not None],
         )
         return html.encode("utf-8", "backslashreplace")
+
+
+def _beside(done: Applied) -> dict[str, Any]:
+    """Idealized runtime beside measured: a table and what stands under it."""
+    header, *rows = applied_rows(done)
+    return {"run": done.run, "header": header, "rows": rows, "lines": [line.strip() for line in applied_lines(done)]}
 
 
 @cache

@@ -141,6 +141,16 @@ def apply(
     return applied
 
 
+def applied(run: Run) -> Applied | None:
+    """What `apply` last found for this run, or None where it was never asked (or is of another version)."""
+    path = run.path / "derived" / "idealized.json"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Applied)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return found if found.format == FORMAT else None
+
+
 def run_points(run: Run) -> list[Point]:
     """Every answered request of the run as a point, its model's name with it, to fit from (first attempts only).
 
