@@ -223,9 +223,9 @@ def test_a_system_that_lacks_a_task_has_no_score(tmp_path: Path) -> None:
 
 def test_slo_and_price(tmp_path: Path) -> None:
     items = [
-        asked("a", "x", list("x."), sent_s=0, at_s=[0.5, 1.0], output_tokens=2, usage={"prompt_tokens": 1000}),
+        asked("a", "x", ["x", " "], sent_s=0, at_s=[0.5, 1.0], output_tokens=2, usage={"prompt_tokens": 1000}),
         asked("b", "x", list("y."), sent_s=0, at_s=[0.5, 1.0], output_tokens=2, usage={"prompt_tokens": 1000}),
-        asked("c", "x", list("x."), sent_s=0, at_s=[3.0, 4.0], output_tokens=2, usage={"prompt_tokens": 1000}),
+        asked("c", "x", ["x", " "], sent_s=0, at_s=[3.0, 4.0], output_tokens=2, usage={"prompt_tokens": 1000}),
     ]
     priced = Deployment("d", "scripted", price=Price(input_per_mtok_usd=1.0, output_per_mtok_usd=500.0))
     spec = cell("m", "t", items, deployment="d", deployment_spec=priced, extract="text")
@@ -233,6 +233,7 @@ def test_slo_and_price(tmp_path: Path) -> None:
     found = summarize(write_run(tmp_path / "run", [spec], analysis=slo)).cells[0].estimates
     assert found["goodput_rps"].value == pytest.approx(2 / 4)
     assert found["cost_usd.mean"].value == pytest.approx((1000 + 2 * 500) / 1e6)
+    assert found["cost_usd.per_right"].value == pytest.approx(3 * (1000 + 2 * 500) / 1e6 / 2), "two of three are right"
 
 
 def test_cells_of_every_load_have_their_own_row(tmp_path: Path) -> None:

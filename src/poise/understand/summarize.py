@@ -15,6 +15,7 @@ from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
 from poise.understand.checks import checks
+from poise.understand.cost import Tokens, hardware_cost, request_cost_usd
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
 from poise.understand.resources import resources
@@ -135,15 +136,27 @@ def signature(data: CellData) -> str:
 
 
 def _cost(data: CellData) -> dict[str, Estimate]:
-    """Mean USD of a request, where the deployment states a price."""
+    """USD of a request and of a right answer, where the deployment states a price."""
     price, c = data.cell.deployment.price, data.columns
     if price is None or not len(c):
         return {}
     if price.per_hour_usd is not None:
-        per_s = price.per_hour_usd / 3600
-        wall = sum(w.wall_s for w in c.windows)
+        found = hardware_cost(price, sum(w.wall_s for w in c.windows), len(c))
         method = "price per hour x measured window / requests; no interval"
-        return {"cost_usd.mean": Estimate(wall * per_s / len(c), None, None, len(c), "USD", "lower", method)}
-    into, out = price.input_per_mtok_usd or 0.0, price.output_per_mtok_usd or 0.0
-    spent = (np.where(into > 0, c.n_prompt, 0.0) * into + np.where(out > 0, c.n_out, 0.0) * out) / 1e6
-    return {"cost_usd.mean": estimates.mean(data, np.where(c.ok, spent, np.nan), "USD", "lower", "tokens are unknown")}
+        mean = Estimate(found.per_request_usd, n=len(c), unit="USD", better="lower", method=method, reason=found.reason)
+    else:
+        counted = [
+            Tokens(int(i), int(o)) if np.isfinite(i) and np.isfinite(o) else None for i, o in zip(c.n_prompt, c.n_out)
+        ]
+        each = [request_cost_usd(price, t) if t else None for t in counted]
+        spent = np.where(c.ok, np.array([np.nan if usd is None else usd for usd in each]), np.nan)
+        why = "tokens are unknown, or the price lacks a rate that was needed"
+        mean = estimates.mean(data, spent, "USD", "lower", why)
+    first = data.scores.first
+    right = float(np.nansum(np.where(c.ok, first.q, 0.0))) if first is not None else 0.0
+    if mean.value is None or not right:
+        per_right = absent(mean.reason or "nothing was right", "USD", "lower")
+    else:
+        method = "mean cost of a request x requests / sum of the marks; no interval"
+        per_right = Estimate(mean.value * len(c) / right, n=len(c), unit="USD", better="lower", method=method)
+    return {"cost_usd.mean": mean, "cost_usd.per_right": per_right}
