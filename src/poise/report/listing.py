@@ -18,7 +18,7 @@ def print_tasks(console: Console, as_json: bool = False) -> None:
     rows = []
     for name in registry.names("task"):
         task: Any = registry.lookup("task", name)()
-        about = (type(task).__doc__ or "").strip().split("\n")[0]
+        about = getattr(task, "about", "") or (type(task).__doc__ or "").strip().split("\n")[0]
         modes = list(getattr(task, "modes", ("generate",)))
         rows.append(
             {"name": name, "about": about, "metrics": list(task.metrics), "modes": modes, "chance": task.chance}

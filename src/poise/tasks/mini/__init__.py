@@ -38,6 +38,8 @@ class Mini:
     stop: tuple[str, ...] = ("\n",)
     tau: str = "miniature"
     options: tuple[str, ...] = ("n", "seed")
+    about: str = ""
+    """One line for the list of tasks."""
 
     def samples(self, data: Any, options: Mapping[str, Any]) -> Iterator[Sample]:
         """The test split; `id` is a hash of the question."""
@@ -71,15 +73,48 @@ Sentiment = partial(
     chance=0.5,
     choices=("good", "bad"),
     extract="label",
+    about="Short reviews to be called good or bad.",
 )
-Arithmetic = partial(Mini, "mini-arithmetic", ARITHMETIC, ("exact_match",), n_ref=4, max_tokens=12)
-Linear = partial(Mini, "mini-linear", LINEAR, ("exact_match",), n_ref=2, max_tokens=12)
+Arithmetic = partial(
+    Mini,
+    "mini-arithmetic",
+    ARITHMETIC,
+    ("exact_match",),
+    n_ref=4,
+    max_tokens=12,
+    about="Sums, differences and products of small integers.",
+)
+Linear = partial(
+    Mini, "mini-linear", LINEAR, ("exact_match",), n_ref=2, max_tokens=12, about="Linear equations in one unknown."
+)
 Translation = partial(
-    Mini, "mini-translation", TRANSLATION, ("chrf", "exact_match"), n_ref=24, max_tokens=64, answer_prefix="English:"
+    Mini,
+    "mini-translation",
+    TRANSLATION,
+    ("chrf", "exact_match"),
+    n_ref=24,
+    max_tokens=64,
+    answer_prefix="English:",
+    about="Chinese sentences of a closed grammar, into English.",
 )
-QuestionAnswering = partial(Mini, "mini-qa", QA, ("exact_match", "f1"), n_ref=2, max_tokens=12)
+QuestionAnswering = partial(
+    Mini,
+    "mini-qa",
+    QA,
+    ("exact_match", "f1"),
+    n_ref=2,
+    max_tokens=12,
+    about="Values to be looked up in a few key–value pairs.",
+)
 Summarization = partial(
-    Mini, "mini-summary", SUMMARY, ("rouge_l", "exact_match"), n_ref=19, max_tokens=40, answer_prefix="Summary:"
+    Mini,
+    "mini-summary",
+    SUMMARY,
+    ("rouge_l", "exact_match"),
+    n_ref=19,
+    max_tokens=40,
+    answer_prefix="Summary:",
+    about="A few sentences, in one.",
 )
 
 TASKS = tuple(task() for task in (Sentiment, Arithmetic, Linear, Translation, QuestionAnswering, Summarization))
