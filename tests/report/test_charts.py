@@ -20,9 +20,9 @@ def point(x, y, label="p", spread=None) -> Point:
     return Point(label, SERIES[0], "circle", x, y, x - spread, x + spread, y - spread, y + spread)
 
 
-@pytest.mark.parametrize("log_time", [False, True])
-def test_svg_is_well_formed_named_and_inert(log_time):
-    svg = plane([point(0.5, 0.5, "<script>a</script>", 0.1), point(0.7, 0.3, "b", 0.1)], look(log_time=log_time))
+@pytest.mark.parametrize("log_x", [False, True])
+def test_svg_is_well_formed_named_and_inert(log_x):
+    svg = plane([point(0.5, 0.5, "<script>a</script>", 0.1), point(0.7, 0.3, "b", 0.1)], look(log_x=log_x))
     root = ElementTree.fromstring(svg)
     assert root.get("aria-label") == "title <&"
     assert [child.tag.rpartition("}")[2] for child in root][:2] == ["title", "desc"]
@@ -64,7 +64,7 @@ def test_frontier_properties(pairs):
 def test_equal_and_zero_points_draw():
     same = [point(0.0, 0.0, "a", 0.0), point(0.0, 0.0, "b", 0.0)]
     assert "<svg" in plane(same, look(iso=True))
-    assert "<svg" in plane([point(0.01, 1.0)], look(log_time=True))
+    assert "<svg" in plane([point(0.01, 1.0)], look(log_x=True))
 
 
 def test_distribution_draws_infinite_times_as_missing_share():

@@ -189,3 +189,21 @@ def test_idealized_runtime_stands_beside_the_measured_where_it_was_applied(tmp_p
     text = Html().render(summarize(run), [run]).decode()
     section = text.split('id="idealized"', 1)[1].split("</section>")[0]
     assert "250 ms" in section and "750 ms" in section and "3.00x" in section
+
+
+def test_a_priced_run_shows_quality_against_cost(tmp_path):
+    from support import asked, cell, write_run
+
+    from poise.plan.spec import Deployment, Price
+    from poise.report.html import Html
+    from poise.store.run import open_run
+    from poise.understand.summarize import summarize
+
+    def page(name, price):
+        items = [asked(str(i), "x", "x", e2e_s=1.0 + i) for i in range(3)]
+        spec = cell("m", "t", items, deployment="d", deployment_spec=Deployment("d", "scripted", price=price))
+        run = open_run(write_run(tmp_path / name, [spec]))
+        return Html().render(summarize(run), [run]).decode()
+
+    assert "US dollars per request" in page("priced", Price(per_hour_usd=3.6))
+    assert "US dollars per request" not in page("free", None)

@@ -26,6 +26,7 @@ def test_counters_are_interpolated_at_the_windows_edges(tmp_path: Path) -> None:
     got = found(tmp_path, [ResourceSample(ns(t), "cpu", cpu_s=v, energy_j=10 * v) for t, v in at])
     assert got["cpu_util.mean"].value == pytest.approx(2.6)
     assert got["energy_j"].value == pytest.approx(260)
+    assert got["energy_j.request"].value == pytest.approx(260), "of one request"
 
 
 def test_gauges_are_averaged_inside_the_window(tmp_path: Path) -> None:

@@ -46,8 +46,15 @@ class Point(Struct):
     y_hi: float | None = None
 
 
+SECONDS = (
+    "datum.value < 0.00099 ? format(datum.value * 1e6, '~r') + ' µs' : "
+    "datum.value < 0.99 ? format(datum.value * 1000, '~r') + ' ms' : format(datum.value, '~r') + ' s'"
+)
+PLAIN = "format(datum.value, '~r')"
+
+
 class Plane(Struct):
-    """How a plane of points is drawn. `log_time`: x = seconds on a reversed log axis: up and right is better."""
+    """How a plane of points is drawn. `log_x`: x on a reversed log axis (seconds, dollars): up and right is better."""
 
     title: str
     description: str
@@ -55,7 +62,9 @@ class Plane(Struct):
     y_title: str
     width: int
     height: int
-    log_time: bool = False
+    log_x: bool = False
+    x_label: str = SECONDS
+    """Vega expression that writes a value of a log axis."""
     iso: bool = False
     """Curves of equal balanced score (only for marks)."""
 
@@ -66,18 +75,18 @@ def _light(name: str) -> str:
 
 def plane(points: Sequence[Point], look: Plane) -> str:
     """SVG of the points with intervals both ways, direct labels and the frontier (what no other beats on both)."""
-    x_domain = _time_domain(points) if look.log_time else _mark_domain([(p.x_lo, p.x, p.x_hi) for p in points])
+    x_domain = _time_domain(points) if look.log_x else _mark_domain([(p.x_lo, p.x, p.x_hi) for p in points])
     y_domain = _mark_domain([(p.y_lo, p.y, p.y_hi) for p in points])
-    best = front(points, look.log_time)
+    best = front(points, look.log_x)
     layers = [_area(best, x_domain, y_domain, look)]
     layers += _iso(x_domain, y_domain) if look.iso else []
     layers += [_front_line(best, x_domain, y_domain, look), *_bars(points), _dots(points, best)]
     layers += _labels(points, look, x_domain, y_domain)
     scale: dict[str, Any] = {"domain": x_domain, "nice": False, "zero": False}
     axis: dict[str, Any] = {"title": look.x_title, "values": _mark_ticks(x_domain), "format": ".2~f"}
-    if look.log_time:
+    if look.log_x:
         scale |= {"type": "log", "reverse": True}
-        axis = {"title": look.x_title, "values": _ticks(x_domain), "labelExpr": SECONDS}
+        axis = {"title": look.x_title, "values": _ticks(x_domain), "labelExpr": look.x_label}
     x = {"field": "x", "type": "quantitative", "scale": scale, "axis": axis}
     y = {
         "field": "y", "type": "quantitative", "scale": {"domain": y_domain, "nice": False, "zero": False},
@@ -116,12 +125,6 @@ def distribution(curves: Sequence[tuple[str, str, list[int], Sequence[float], Se
         "axis": {"title": look.y_title, "values": [0, 0.25, 0.5, 0.75, 1], "format": ".0%"},
     }  # fmt: skip
     return draw({"layer": layers, "encoding": {"x": x, "y": y}}, look.title, look.description, look.width, look.height)
-
-
-SECONDS = (
-    "datum.value < 0.00099 ? format(datum.value * 1e6, '~r') + ' µs' : "
-    "datum.value < 0.99 ? format(datum.value * 1000, '~r') + ' ms' : format(datum.value, '~r') + ' s'"
-)
 
 
 def draw(spec: dict[str, Any], title: str, description: str, width: int, height: int) -> str:
@@ -174,7 +177,7 @@ def _front_line(best: Sequence[Point], x_domain: list[float], y_domain: list[flo
 
 def _stairs(best: Sequence[Point], x_domain: list[float], y_domain: list[float], look: Plane) -> list[dict[str, float]]:
     """Corners of the frontier from the slow edge to the fast one, down to the floor."""
-    slow_edge = x_domain[1] if look.log_time else x_domain[0]
+    slow_edge = x_domain[1] if look.log_x else x_domain[0]
     corners: list[tuple[float, float]] = []
     for p in best:
         corners += [(corners[-1][0] if corners else slow_edge, p.y), (p.x, p.y)]
@@ -248,7 +251,7 @@ def _labels(points: Sequence[Point], look: Plane, x_domain: list[float], y_domai
 
     def x_px(x: float) -> float:
         low, high, value = x_domain[0], x_domain[1], x
-        if look.log_time:
+        if look.log_x:
             low, high, value = math.log(high), math.log(low), math.log(x)
         return (value - low) / (high - low) * width
 
@@ -265,7 +268,7 @@ def _labels(points: Sequence[Point], look: Plane, x_domain: list[float], y_domai
         for score, (_, last) in _iso_ends(x_domain, y_domain).items():
             x, y = x_px(last), y_px((score / 100) ** 2 / last)
             bars.append((x - 18, y - 14, x, y))
-    best = front(points, look.log_time)
+    best = front(points, look.log_x)
     order = sorted(range(len(points)), key=lambda i: points[i] not in best)
     slots = place(places, [p.label for p in points], bars, (width, height), order)
     used = [slot for slot in SLOTS if slot in slots]

@@ -13,15 +13,14 @@ from markupsafe import Markup
 from poise.report import charts, numbers
 from poise.report import grid as shape
 from poise.report import page as view
-from poise.report.idealized import applied_lines, applied_rows
 from poise.report.text import cap, visible
 from poise.types import Summary
-from poise.understand.idealize_apply import Applied, applied
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from poise.store.run import Run
+    from poise.understand.idealize_apply import Applied
 
 
 class Html:
@@ -31,6 +30,8 @@ class Html:
 
     def render(self, summary: Summary, runs: Sequence[Run]) -> bytes:
         """The page of `summary`; samples, environment and command come from the opened `runs`."""
+        from poise.understand.idealize_apply import applied
+
         environment = _jinja()
         style = environment.get_template("style.css.j2").render(palette=charts.PALETTE)
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -47,6 +48,8 @@ class Html:
 
 def _beside(done: Applied) -> dict[str, Any]:
     """Idealized runtime beside measured: a table and what stands under it."""
+    from poise.report.idealized import applied_lines, applied_rows
+
     header, *rows = applied_rows(done)
     return {"run": done.run, "header": header, "rows": rows, "lines": [line.strip() for line in applied_lines(done)]}
 

@@ -13,7 +13,7 @@ from poise.report import numbers
 from poise.report.facts import RunFacts, run_facts
 from poise.report.glossary import GLOSSARY, SECTIONS, place, section
 from poise.report.grid import Grid, Notes, System
-from poise.report.plots import Look, look, overall, task_deadline, task_distribution, task_plane
+from poise.report.plots import Look, look, overall, task_cost, task_deadline, task_distribution, task_energy, task_plane
 from poise.report.samples import Answer, Asked, Item, asked, chosen, items, verdict
 from poise.report.text import visible
 from poise.types import CellSummary, Estimate, Summary
@@ -67,6 +67,8 @@ class TaskView(Struct):
     plane: Any
     distribution: Any
     deadline: Any
+    spent: list[Any]
+    """Quality against cost and against energy, where they are known."""
     tables: list[Table]
     confusions: list[Confusion]
     groups: list[Table]
@@ -212,6 +214,7 @@ def _task(
         plane=task_plane(task, systems),
         distribution=task_distribution(task, systems),
         deadline=task_deadline(task, systems),
+        spent=[plot for plot in (task_cost(task, systems), task_energy(task, systems)) if plot is not None],
         tables=[t for title in SECTIONS if (t := estimates(title, mine))],
         confusions=[c for cell, how in mine if (c := _confusion(cell, how))],
         groups=_groups(mine),

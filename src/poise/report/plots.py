@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from poise.report import charts, numbers
 from poise.report import grid as shape
-from poise.report.charts import DASHES, SERIES, SHAPES, Plane, Point
+from poise.report.charts import DASHES, PLAIN, SECONDS, SERIES, SHAPES, Plane, Point
 from poise.report.grid import Grid, System
 from poise.types import Estimate
 
@@ -77,19 +77,36 @@ def _point(how: Look, x: Estimate, y: Estimate) -> list[Point]:
 
 def task_plane(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
     """Quality against mean seconds per request on one task; None where nothing has both."""
+    return _against(task, systems, "e2e_s.mean", "time", "seconds per request, mean  (faster →)", SECONDS)
+
+
+def task_cost(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
+    """Quality against dollars per request on one task; None where no deployment states a price."""
+    return _against(task, systems, "cost_usd.mean", "cost", "US dollars per request  (cheaper →)", PLAIN)
+
+
+def task_energy(task: str, systems: Sequence[tuple[System, Look]]) -> Any:
+    """Quality against joules per request on one task; None where no energy counter was read."""
+    return _against(task, systems, "energy_j.request", "energy", "joules per request  (thriftier →)", PLAIN)
+
+
+def _against(
+    task: str, systems: Sequence[tuple[System, Look]], name: str, what: str, x_title: str, x_label: str
+) -> Any:
+    """Quality against an estimate of which less is better, on a log axis; None where nothing has both."""
     points = []
     for system, how in systems:
         cell = system.cells.get(task)
-        time = shape.estimate(cell, "e2e_s.mean")
-        if time.value:
-            points += _point(how, time, shape.quality(cell))
-    described = "; ".join(f"{p.label}: {numbers.seconds(p.x)}, quality {p.y:.2f}" for p in points)
+        spent = shape.estimate(cell, name)
+        if spent.value:
+            points += _point(how, spent, shape.quality(cell))
+    unit = numbers.seconds if name.endswith("_s.mean") else numbers.digits
+    described = "; ".join(f"{p.label}: {unit(p.x)}, quality {p.y:.2f}" for p in points)
     if len(points) > LABELLED:  # the legend names them
         points = [structs.replace(p, label="") for p in points]
     look = Plane(
-        f"Quality against time on {task}", described, "seconds per request, mean  (faster →)", "quality →", *SMALL,
-        log_time=True,
-    )  # fmt: skip
+        f"Quality against {what} on {task}", described, x_title, "quality →", *SMALL, log_x=True, x_label=x_label
+    )
     return _markup(charts.plane(points, look)) if points else None
 
 

@@ -39,6 +39,7 @@ def resources(data: CellData) -> dict[str, Estimate]:
         "power_w.mean": _mean([a + b for a, b in zip(host, gpu)], windows, lambda s: s.power_w, "W", "lower"),
         "energy_j": _energy([a + b for a, b in zip(host, gpu)], windows),
     }
+    found["energy_j.request"] = _per_request(found["energy_j"], data)
     loads = [s.load_s for repeat in data.segments for s in repeat if s.load_s is not None]
     found["load_s"] = mean_of(loads, "s", "lower", "the engine's start was not timed", "start")
     cold = "no cold request was recorded"
@@ -127,6 +128,15 @@ def _cpu(data: CellData, readings: Sequence[list[ResourceSample]], windows: Sequ
     found = mean_of(per_repeat, "cores", None, NO_MONITOR, "repeat")
     note = f"{found.method}; over the whole segment, warm-up included"
     return msgspec.structs.replace(found, method=note) if whole else found
+
+
+def _per_request(energy: Estimate, data: CellData) -> Estimate:
+    """Joules of a request: those of a repeat's window over its requests."""
+    if energy.value is None or not len(data.columns):
+        return energy
+    share = data.folders / len(data.columns)
+    lo, hi = (None if end is None else end * share for end in (energy.lo, energy.hi))
+    return msgspec.structs.replace(energy, value=energy.value * share, lo=lo, hi=hi)
 
 
 def _energy(readings: Sequence[list[ResourceSample]], windows: Sequence[list[Window]]) -> Estimate:
