@@ -165,8 +165,17 @@ def _run_and_show(planned: Any, source: str, folder: Path, retry_failed: bool, a
         return 130
     summary = summarize(folder)
     print_summary(summary, _console())
+    for reason, cells in _by_reason(outcome.failed).items():
+        print(f"\nfailed: {'; '.join(cells)}: {reason}", file=sys.stderr)
     print(f"\nresults: {folder}", file=sys.stderr)
     return 3 if outcome.failed or any(c.state == "failed" for c in summary.cells) else 0
+
+
+def _by_reason(failed: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for cell, reason in failed.items():
+        found.setdefault(reason, []).append(cell)
+    return found
 
 
 @app.command()

@@ -15,6 +15,8 @@ from poise.plan.build import Plan, label
 from poise.store.run import CellFolder, Manifest, Run, check_format, encode_pretty, write_atomic
 from poise.types import FORMAT, PoiseError, UsageError
 
+_PARTS = ("inputs", "cells", "logs")
+
 
 class Lock:
     """One writer per run folder: an advisory lock that dies with its process."""
@@ -47,33 +49,18 @@ def prepare(
     if manifest.exists():
         check_format(manifest)
         _check_contains(plan, Run(out))
-    elif out.is_dir() and any(p.name != ".lock" for p in out.iterdir()):
+    elif out.is_dir() and any(p.name not in (".lock", *_PARTS) for p in out.iterdir()):
         raise UsageError(f"{out} holds other files and is no run folder; give a new folder with -o")
     try:
-        for part in ("inputs", "cells", "logs"):
+        for part in _PARTS:
             (out / part).mkdir(parents=True, exist_ok=True)
+        # the manifest first: should the disk fill up behind it, the same command still knows its folder
+        _write_manifest(plan, out, source=source, argv=argv, versions=versions, git=git)
         _write_inputs(plan, out)
         for cell in plan.cells:
             folder = out / "cells" / cell.folder
             folder.mkdir(exist_ok=True)
             write_atomic(folder / "cell.json", encode_pretty(cell))
-        study = structs.replace(plan.study, base_dir=".")
-        first = Run(out).manifest if manifest.exists() else None
-        write_atomic(
-            manifest,
-            encode_pretty(
-                Manifest(
-                    format=FORMAT,
-                    poise=versions.get("poise", ""),
-                    study=study,
-                    source=source,
-                    argv=argv,
-                    versions=dict(versions),
-                    git=git,
-                    started=first.started if first else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                )
-            ),
-        )
     except PermissionError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); choose another folder with -o") from None
     except OSError as error:
@@ -81,6 +68,24 @@ def prepare(
             raise
         raise PoiseError(f"{out} cannot be written: {os.strerror(error.errno)}; what was there is kept") from None
     return Run(out)
+
+
+def _write_manifest(
+    plan: Plan, out: Path, *, source: str, argv: list[str], versions: Mapping[str, str], git: str | None
+) -> None:
+    path = out / "manifest.json"
+    started = Run(out).manifest.started if path.exists() else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    manifest = Manifest(
+        format=FORMAT,
+        poise=versions.get("poise", ""),
+        study=structs.replace(plan.study, base_dir="."),
+        source=source,
+        argv=argv,
+        versions=dict(versions),
+        git=git,
+        started=started,
+    )
+    write_atomic(path, encode_pretty(manifest))
 
 
 def _check_contains(plan: Plan, run: Run) -> None:
