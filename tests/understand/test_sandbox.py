@@ -170,7 +170,7 @@ def test_secrets_are_out_of_reach(run, tmp_path, monkeypatch):
 import os
 def f():
     seen = [repr(dict(os.environ))]
-    for path in ({str(tmp_path / "secret.txt")!r}, "/etc/passwd", "/etc/shadow", "/root/.ssh", "/home"):
+    for path in ({str(tmp_path / "secret.txt")!r}, "/etc/passwd", "/etc/shadow", {str(Path.home() / ".ssh")!r}, "/home"):
         if os.path.exists(path):
             seen.append(path)
     return seen
