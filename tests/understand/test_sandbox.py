@@ -166,11 +166,12 @@ def test_secrets_are_out_of_reach(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PLANTED_KEY", "planted-secret")
     (tmp_path / "secret.txt").write_text("planted-secret")
     (tmp_path / "secret.txt").chmod(0o644)
+    keys, planted = str(Path.home() / ".ssh"), str(tmp_path / "secret.txt")
     code = f"""
 import os
 def f():
     seen = [repr(dict(os.environ))]
-    for path in ({str(tmp_path / "secret.txt")!r}, "/etc/passwd", "/etc/shadow", {str(Path.home() / ".ssh")!r}, "/home"):
+    for path in ({planted!r}, "/etc/passwd", "/etc/shadow", {keys!r}, "/home"):
         if os.path.exists(path):
             seen.append(path)
     return seen
