@@ -19,6 +19,8 @@ from poise.types import Answer, Opened, Raw, Request, UsageError
 
 CHUNK = 512
 """Tokens whose logits are held at once while a text is scored."""
+CACHE_NAMES = ("cache", "past_key_values")
+"""What `forward` and its output call the key-value cache: transformers 5.24 renamed it."""
 OPTIONS_AT_ONCE = 16
 """Continuations of one choice that run as one batch over copies of the prompt's cache."""
 
@@ -40,7 +42,8 @@ class Transformers:
         # an adapter's wrapper takes anything: what counts is the causal model inside
         inner = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
         self._takes = frozenset(inspect.signature(inner.forward).parameters)
-        if "past_key_values" not in self._takes:
+        self._cache = next((name for name in CACHE_NAMES if name in self._takes), "")
+        if not self._cache or getattr(inner, "_is_stateful", False):  # a recurrent state cannot be padded or cut
             kind = loaded.model.config.model_type
             raise UsageError(f"model {model.name!r} ({kind}) keeps no key-value cache; serve it and use backend openai")
         return Opened(loaded.versions, loaded.settings, loaded.codec.tokenizer_sha, loaded.codec.template_sha)
@@ -97,7 +100,7 @@ class Transformers:
                 positions = positions[:, -1:] + 1
             else:
                 out = forward(ids, past, 1)
-            past = out.past_key_values
+            past = self._kept(out)
             token = choose(out.logits[:, -1])
             ids = token[:, None]
             width += 1
@@ -109,7 +112,11 @@ class Transformers:
         """One forward pass with logits for the last `keep` positions (at least these, where a model gives all)."""
         given = {"logits_to_keep": keep, **more}
         known = {k: v for k, v in given.items() if k in self._takes}
-        return self._model(input_ids=ids, past_key_values=past, use_cache=True, **known)
+        return self._model(input_ids=ids, use_cache=True, **{self._cache: past}, **known)
+
+    def _kept(self, out: Any) -> Any:
+        """The cache that a forward pass leaves behind."""
+        return getattr(out, self._cache)
 
     def _chooser(self, request: Request) -> Callable[[Any], Any]:
         """Logits (batch, vocabulary) -> token ids (batch,): greedy, or seeded sampling with temperature and top-p.
@@ -155,7 +162,7 @@ class Transformers:
             width = max(map(len, options))
             fed = torch.tensor([o[:-1] + [0] * (width - len(o)) for o in options], device=self._device)
             aims = torch.tensor([o[1:] + [0] * (width - len(o)) for o in options], device=self._device)
-            past = copy.deepcopy(out.past_key_values)
+            past = copy.deepcopy(self._kept(out))
             past.batch_repeat_interleave(len(part))
             logits = self._forward(fed, past, width - 1).logits[:, 1 - width :].float().log_softmax(-1)
             found = logits.gather(-1, aims[:, :, None])[:, :, 0]
@@ -173,7 +180,7 @@ class Transformers:
                 high = min(low + CHUNK, end - 1)
                 wanted = max(0, high - max(low, scored - 1))
                 out = self._forward(self._row(prepared.ids[low:high]), past, max(1, wanted))
-                past = out.past_key_values
+                past = self._kept(out)
                 if wanted:
                     aims = self._row(prepared.ids[high - wanted + 1 : high + 1])[0]
                     logits = out.logits[0, -wanted:].float().log_softmax(-1)
