@@ -39,6 +39,7 @@ TASKS = {
     "continuation": "poise.tasks.continuation:Continuation",
     "translation": "poise.tasks.translation:Translation",
     "summarization": "poise.tasks.summarization:Summarization",
+    "mt_bench": "poise.tasks.mt_bench:MtBench",
     "perplexity": "poise.tasks.perplexity:Perplexity",
     "synthetic": "poise.tasks.synthetic:Synthetic",
     "mini-sentiment": "poise.tasks.mini:Sentiment",
@@ -47,6 +48,7 @@ TASKS = {
     "mini-translation": "poise.tasks.mini:Translation",
     "mini-qa": "poise.tasks.mini:QuestionAnswering",
     "mini-summary": "poise.tasks.mini:Summarization",
+    "mini-chat": "poise.tasks.mini:Chat",
 }
 TASK_GROUPS = {"mini": ("mini-sentiment", "mini-arithmetic", "mini-linear", "mini-translation", "mini-qa")}
 METRICS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
@@ -69,6 +70,15 @@ class Request(Struct, frozen=True, omit_defaults=True):
     draw: int = 0
     prompt_tokens: int | None = None
     """Exact prompt length asked for; a backend with `exact_length` cuts or repeats the prompt's tokens to it."""
+    turns: tuple[str, ...] = ()
+    """What the user says after each answer: message contents, or blocks of text where the prompt is raw."""
+    part: int = 0
+    """Which turn of its conversation this is, once it is sent on its own."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The ids of its records: its own, or `id#k` for every turn of a conversation."""
+        return tuple(f"{self.id}#{k}" for k in range(1 + len(self.turns))) if self.turns else (self.id,)
 
 
 # ---------------------------------------------------------------- what was observed
@@ -105,8 +115,15 @@ Status = Literal["ok", "error", "timeout", "dropped", "skipped"]
 Phase = Literal["cold", "warmup", "measure"]
 
 
+def visible_text(pieces: Sequence[str], kinds: str | None) -> str:
+    """The text of an answer without its reasoning; `kinds` is a record's `piece_kinds`."""
+    if kinds is None:
+        return "".join(pieces)
+    return "".join(p for p, k in zip_longest(pieces, kinds, fillvalue="") if k != "r")
+
+
 class Record(Struct, frozen=True, omit_defaults=True):
-    """What one request did, raw. One line of `records.jsonl`."""
+    """What one request did, raw. One line of `records.jsonl`; a conversation has one for every turn (`part`)."""
 
     request_id: str
     sample_id: str
@@ -321,7 +338,10 @@ class Task(Protocol):
     """What is asked and what counts as right. Optional attributes, with their meaning where absent:
 
     `stop` (("\\n\\n",) in raw), `tau` ("conversational"), `shots` (0), `shot_samples` (()), `modes` (("generate",)),
-    `options` (names of accepted options), `chat_instruction` …
+    `options` (names of accepted options), `temperature(sample)` (0) …
+
+    A question that is a list is a conversation: each entry is asked with the answers to those before it. The target
+    of such a sample is a list too, an entry a turn.
     """
 
     name: str

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from poise.plan.spec import Load
-from poise.types import Answer, Batch, Failure, Phase, Raw, Record, Request, Timeline
+from poise.plan.turns import turn
+from poise.types import Answer, Batch, Failure, Phase, Raw, Record, Request, Timeline, visible_text
 
 Write = Callable[[list[Record]], None]
 RETRYABLE = ("connect", "reset", "closed")
@@ -26,17 +27,21 @@ _COLLECT_EVERY = 512
 def batches(requests: Sequence[Request], pending: set[str], load: Load) -> Iterator[list[Request]]:
     """The groups that are sent together. Made from all requests, so that a resumed run has the same batches.
 
-    A batch with one request missing runs again as a whole (CONTRACT §3).
+    A batch with one request missing runs again as a whole (CONTRACT §3). Its members are sampled alike: engines take
+    one temperature for all rows.
     """
     if load.kind != "batch":
         yield from ([r] for r in requests if r.id in pending)
         return
-    ordered = sorted(requests, key=_length) if load.order == "length" else list(requests)
+    alike: dict[float, list[Request]] = {}
+    for request in sorted(requests, key=_length) if load.order == "length" else requests:
+        alike.setdefault(request.temperature, []).append(request)
     size = int(load.value)
-    for start in range(0, len(ordered), size):
-        group = ordered[start : start + size]
-        if any(r.id in pending for r in group):
-            yield group
+    for ordered in alike.values():
+        for start in range(0, len(ordered), size):
+            group = ordered[start : start + size]
+            if any(r.id in pending for r in group):
+                yield group
 
 
 def _length(request: Request) -> int:
@@ -54,23 +59,56 @@ def in_process(
     alive: Callable[[], None],
     phase: Phase = "measure",
 ) -> None:
-    """Drive a backend that runs in this process, one request or one static batch after another."""
+    """Drive a backend that runs in this process, one request or one static batch after another.
+
+    The conversations of a group move on together, a turn at a time.
+    """
     for number, group in enumerate(groups):
-        alive()
-        results = _send_group(backend, group)
-        batch = None
-        if batched:
-            start = min(raw.sent_ns for raw, _ in results)
-            end = max(raw.done_ns or raw.sent_ns for raw, _ in results)
-            batch = Batch(f"{segment}.{number}", len(group), start, end)
-        write(
-            [
-                record(request, raw, answer, phase, segment, attempts.get(request.id, 0) + 1, batch)
-                for request, (raw, answer) in zip(group, results, strict=True)
+        said: dict[str, list[str]] = {request.id: [] for request in group}
+        for part in range(max(len(request.parts) for request in group)):
+            alive()
+            asking = [request for request in group if len(request.parts) > part and len(said[request.id]) == part]
+            turns = [turn(request, said[request.id]) for request in asking]
+            if not turns:
+                break
+            results = _send_group(backend, turns)
+            batch = None
+            if batched:
+                start = min(raw.sent_ns for raw, _ in results)
+                end = max(raw.done_ns or raw.sent_ns for raw, _ in results)
+                batch = Batch(f"{segment}.{number}" + (f"#{part}" if part else ""), len(turns), start, end)
+            records = [
+                record(asked, raw, answer, phase, segment, attempts.get(asked.id, 0) + 1, batch)
+                for asked, (raw, answer) in zip(turns, results, strict=True)
             ]
-        )
+            rest: list[Record] = []
+            for request, made in zip(asking, records, strict=True):
+                if made.status == "ok":
+                    said[request.id].append(visible_text(made.pieces, made.piece_kinds))
+                else:
+                    rest += skipped(request, part + 1, phase, segment, attempts)
+            write(records + rest)
         if number % _COLLECT_EVERY == _COLLECT_EVERY - 1:
             gc.collect(1)
+
+
+def skipped(request: Request, first: int, phase: Phase, segment: int, attempts: dict[str, int]) -> list[Record]:
+    """Records of the turns from `first` on, which were never asked, because the one before failed."""
+    return [
+        Record(
+            request_id=name,
+            sample_id=request.sample_id,
+            status="skipped",
+            phase=phase,
+            draw=request.draw,
+            part=part,
+            attempt=attempts.get(name, 0) + 1,
+            segment=segment,
+            error=Failure("skipped", "the turn before it failed"),
+        )
+        for part, name in enumerate(request.parts)
+        if part >= first
+    ]
 
 
 def _send_group(backend: Any, group: list[Request]) -> list[tuple[Raw, Answer]]:
@@ -131,6 +169,7 @@ def record(
         status=raw.status if raw.status != "ok" else answer.status,
         phase=phase,
         draw=request.draw,
+        part=request.part,
         attempt=attempt,
         segment=segment,
         due_ns=due_ns,
@@ -172,7 +211,7 @@ class Concurrent:
         self.segment, self.attempts, self.retries, self.alive = segment, attempts, retries, alive
         self.lags: list[tuple[int, int]] = []
         """(clock reading, largest lateness of a 10 ms tick in the second before it), ns."""
-        self._finished: deque[tuple[Request, Any, Raw, int, int | None]] = deque()
+        self._finished: deque[tuple[Request, Any, Raw, int, int | None, asyncio.Future[Record] | None]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
 
@@ -217,7 +256,9 @@ class Concurrent:
             self.alive()
             if len(running) >= cap:
                 raw = Raw(sent_ns=due, done_ns=due, status="dropped")
-                self._hand_over(request, None, raw, 1, due)
+                self._hand_over(turn(request, ()), None, raw, 1, due)
+                if request.turns:
+                    self.write(skipped(request, 1, self.phase, self.segment, self.attempts))
                 continue
             task = asyncio.create_task(self._ask(request, due))
             running.add(task)
@@ -226,26 +267,53 @@ class Concurrent:
             await asyncio.wait(running)
 
     async def _ask(self, request: Request, due: int | None) -> None:
+        if not request.turns:
+            await self._send_one(request, due)
+            return
+        said: list[str] = []
+        for part in range(len(request.parts)):
+            written: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+            ended_ns = await self._send_one(turn(request, said), due, written)
+            made = await written
+            if made.status != "ok":
+                self.write(skipped(request, part + 1, self.phase, self.segment, self.attempts))
+                return
+            said.append(visible_text(made.pieces, made.piece_kinds))
+            due = None if due is None else ended_ns  # in an open loop a turn is due when the one before has ended
+
+    async def _send_one(self, request: Request, due: int | None, written: asyncio.Future[Record] | None = None) -> int:
+        """One request with its retries; returns when its last attempt ended, whose record goes to `written`."""
         attempt = self.attempts.get(request.id, 0) + 1
         for left in range(self.retries, -1, -1):
             try:
                 prepared = self.backend.prepare(request)
             except Exception as error:
-                self._hand_over(request, error, Raw(time.perf_counter_ns()), attempt, due)
-                return
+                raw = Raw(time.perf_counter_ns())
+                self._hand_over(request, error, raw, attempt, due, written)
+                break
             try:
-                raw: Raw = await self.backend.send(prepared)
+                raw = await self.backend.send(prepared)
             except Exception as error:
                 raw, answer = _failure("engine", error)
                 raw.status, raw.error = "error", answer.error
-            self._hand_over(request, prepared, raw, attempt, due)
-            if left == 0 or not _retryable(raw):
-                return
+            last = left == 0 or not _retryable(raw)
+            self._hand_over(request, prepared, raw, attempt, due, written if last else None)
+            if last:
+                break
             attempt += 1
             await asyncio.sleep(min(2.0 ** (attempt - 2), 30.0))
+        return raw.done_ns or raw.sent_ns
 
-    def _hand_over(self, request: Request, prepared: Any, raw: Raw, attempt: int, due: int | None) -> None:
-        self._finished.append((request, prepared, raw, attempt, due))
+    def _hand_over(
+        self,
+        request: Request,
+        prepared: Any,
+        raw: Raw,
+        attempt: int,
+        due: int | None,
+        written: asyncio.Future[Record] | None = None,
+    ) -> None:
+        self._finished.append((request, prepared, raw, attempt, due, written))
         self._wake.set()
 
     async def _drain(self) -> None:
@@ -256,14 +324,17 @@ class Concurrent:
         while True:
             quota = 0
             while self._finished:
-                request, prepared, raw, attempt, due = self._finished.popleft()
+                request, prepared, raw, attempt, due, written = self._finished.popleft()
                 if isinstance(prepared, Exception):
                     answer = Answer(status="error", error=Failure("prepare", _message(prepared)))
                 elif raw.status == "dropped":
                     answer = Answer()
                 else:
                     answer = finish(self.backend, prepared, raw)
-                self.write([record(request, raw, answer, self.phase, self.segment, attempt, None, due)])
+                made = record(request, raw, answer, self.phase, self.segment, attempt, None, due)
+                self.write([made])
+                if written is not None and not written.done():
+                    written.set_result(made)
                 quota -= 1
                 if quota < 0:
                     await asyncio.sleep(0)

@@ -192,7 +192,7 @@ class _Group:
                 folder=str(folder.path),
                 warmup=warmup,
                 retry_failed=self.retry_failed,
-                due_ns=due_times(cell.load, cell.planned, cell.seed),
+                due_ns=due_times(cell.load, len(self.plan.items[cell.task.items_sha].requests), cell.seed),
             )
         )
         count, position = already - len(warmup), records.stat().st_size if records.exists() else 0

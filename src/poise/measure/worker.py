@@ -107,7 +107,8 @@ def run_cell(backend: Any, opened: Opened, job: Job, command: Command, load_s: f
     cell = folder.cell
     requests = folder.requests()
     done = attempts_made(folder.records())
-    pending = {r.id for r in requests if _is_pending(done.get(r.id), command.retry_failed)}
+    # a conversation that lacks a turn runs again from its first
+    pending = {r.id for r in requests if any(_is_pending(done.get(part), command.retry_failed) for part in r.parts)}
     segment = sum(1 for s in folder.segments() if s.event == "start")
     records, segments = Appender(folder.path / "records.jsonl"), Appender(folder.path / "segments.jsonl")
     segments.write(
@@ -220,7 +221,7 @@ def _runner() -> asyncio.Runner:
 
 
 def attempts_made(records: Any) -> dict[str, tuple[int, str]]:
-    """request id -> (last attempt, its status), of the measured phase."""
+    """record id (a request's, or a turn's) -> (last attempt, its status), of the measured phase."""
     made: dict[str, tuple[int, str]] = {}
     r: Record
     for r in records:

@@ -168,6 +168,8 @@ def _cell(
     deployment = structs.replace(deployment, options={**deployment.options, **options})
     format = model.format
     generation = structs.replace(generation, max_tokens=generation.max_tokens or task.max_tokens)
+    if not hasattr(task, "temperature"):  # 0 said and 0 by default are the same
+        generation = structs.replace(generation, temperature=generation.temperature or None)
     asked = drawn.ask(model, format, generation, prompt)
     if load.requests is not None:
         asked = Items(asked.requests[: load.requests], asked.samples[: load.requests])
@@ -210,7 +212,7 @@ def _cell(
         load=load,
         generation=generation,
         seed=study.seed,
-        planned=len(asked.requests),
+        planned=sum(len(r.parts) for r in asked.requests),
         source_kind=picked[0],
         source_sha=source_sha,
         state="not_measurable" if reason else "planned",

@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from poise.plan.build import Plan, label
 from poise.plan.spec import Cell
+from poise.plan.turns import turn
 from poise.plan.weights import model_bytes
-from poise.types import Message
+from poise.types import Request
 
 _READ_BYTES_S = 8e9
 """Weights read per second by a small server's CPU: decoding reads all of them for every token."""
@@ -36,10 +37,10 @@ def estimate(plan: Plan) -> list[CellEstimate]:
         size = model_bytes(source) if kind != "api" and Path(source).exists() else None
         requests = cell.planned if cell.state == "planned" else 0
         asked = plan.items[cell.task.items_sha].requests
-        tokens_out = min(cell.task.n_ref * 1.5 + 2, asked[0].max_tokens or 1) if asked else 0
+        tokens_out = min(cell.task.n_ref / len(asked[0].parts) * 1.5 + 2, asked[0].max_tokens or 1) if asked else 0
         if asked and asked[0].min_tokens:
             tokens_out = asked[0].min_tokens
-        tokens_in = sum(r.prompt_tokens or _length(r.prompt, r.messages) / _CHARS_PER_TOKEN for r in asked)
+        tokens_in = sum(_tokens_in(r, tokens_out) for r in asked)
         token_s = _REMOTE_TOKEN_S if size is None else _STEP_S + size / _READ_BYTES_S
         first_s = _REMOTE_FIRST_S if size is None else token_s * 2
         seconds = requests * (first_s + tokens_out * token_s) / max(1.0, cell.load.value)
@@ -56,8 +57,13 @@ def estimate(plan: Plan) -> list[CellEstimate]:
     return found
 
 
-def _length(prompt: str | None, messages: tuple[Message, ...] | None) -> int:
-    return len(prompt or "") + sum(len(m.content) for m in messages or ())
+def _tokens_in(request: Request, tokens_out: float) -> float:
+    """Prompt tokens of a request; every turn of a conversation sends again what was said before it."""
+    if request.prompt_tokens:
+        return request.prompt_tokens
+    answer = " " * int(tokens_out * _CHARS_PER_TOKEN)
+    turns = [turn(request, [answer] * k) for k in range(len(request.parts))]
+    return sum(len(t.prompt or "") + sum(len(m.content) for m in t.messages or ()) for t in turns) / _CHARS_PER_TOKEN
 
 
 def describe(plan: Plan) -> str:

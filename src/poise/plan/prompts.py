@@ -2,6 +2,7 @@
 
 raw:  instruction, then shots (question, prefix + answer), then question and prefix, blank lines between.
 chat: system if given, shots as user/assistant turns, the instruction before the first question.
+The later turns of a conversation travel with its request; `plan.turns` joins them to the answers.
 """
 
 from __future__ import annotations
@@ -49,11 +50,21 @@ class Asker:
         if name in self._templates:
             return str(self._templates[name].render(**sample.fields))
         if name == "question":
-            question = self.task.question(sample)
-            if not isinstance(question, str):
-                raise UsageError(f"task {self.task.name} asks in several turns; this mode asks once")
-            return question
+            return self._questions(sample)[0]
         return str(getattr(self.task, name))
+
+    def _questions(self, sample: Sample) -> list[str]:
+        """What is asked, turn by turn; a template for the question asks once."""
+        if "question" in self._templates:
+            return [self._part("question", sample)]
+        question = self.task.question(sample)
+        turns = [question] if isinstance(question, str) else list(question)
+        if not turns:
+            raise UsageError(f"task {self.task.name}: item {sample.id!r} asks nothing")
+        if len(turns) > 1 and (self.mode != "generate" or self.shots):
+            what = f"mode {self.mode}" if self.mode != "generate" else "a task with shots"
+            raise UsageError(f"task {self.task.name} asks in several turns; {what} asks once")
+        return turns
 
     def raw(self, sample: Sample) -> str:
         instruction = self._part("instruction", sample)
@@ -62,10 +73,21 @@ class Asker:
         blocks.append(self._block(sample))
         return "\n\n".join(blocks)
 
-    def _block(self, sample: Sample) -> str:
+    def _block(self, sample: Sample, question: str | None = None) -> str:
         prefix = self._part("answer_prefix", sample)
-        question = self._part("question", sample)
+        question = self._part("question", sample) if question is None else question
         return f"{question}\n{prefix}" if prefix else question
+
+    def _turns(self, sample: Sample) -> tuple[str, ...]:
+        """What follows the first answer; see `plan.turns`."""
+        later = self._questions(sample)[1:]
+        return tuple(q if self.format == "chat" else self._block(sample, q) for q in later)
+
+    def _temperature(self, sample: Sample) -> float:
+        """What the study says, else the task of this sample, else 0."""
+        given = self.generation.temperature
+        own = getattr(self.task, "temperature", None)
+        return given if given is not None else float(own(sample)) if own else 0.0
 
     def chat(self, sample: Sample) -> tuple[Message, ...]:
         messages = [Message("system", self.system)] if self.system else []
@@ -97,11 +119,13 @@ class Asker:
             "stop": () if fixed else self.stop,
             "max_tokens": 0 if continuations else (fixed or g.max_tokens or self.task.max_tokens),
             "min_tokens": fixed or g.min_tokens,
-            "temperature": g.temperature,
+            "temperature": self._temperature(sample),
             "top_p": g.top_p,
             "deadline_s": g.deadline_s,
             "prompt_tokens": prompt_tokens,
         }
+        if turns := self._turns(sample):
+            asked["turns"] = turns
         identity = sample.id if g.draws == 1 else f"{sample.id}/{draw}"
         return Request(
             id=identity,
@@ -128,7 +152,9 @@ def warmups(requests: Sequence[Request], count: int) -> list[Request]:
         )
         prompt = None if model.prompt is None else f"{i + 1}. {reverse(model.prompt)}"
         made.append(
-            msgspec.structs.replace(model, id=f"warmup/{i}", sample_id=f"warmup/{i}", prompt=prompt, messages=messages)
+            msgspec.structs.replace(
+                model, id=f"warmup/{i}", sample_id=f"warmup/{i}", prompt=prompt, messages=messages, turns=()
+            )
         )
     return made
 

@@ -69,7 +69,7 @@ class Generation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
 
     max_tokens: int | None = None
     min_tokens: int = 0
-    temperature: float = 0.0
+    temperature: float | None = None
     top_p: float = 1.0
     stop: list[str] | None = None
     draws: int = 1
@@ -182,7 +182,7 @@ class Cell(Struct, frozen=True, omit_defaults=True):
     generation: Generation
     seed: int
     planned: int
-    """Requests planned per repeat (items x draws)."""
+    """Requests planned per repeat (items x draws; every turn of a conversation is one)."""
     source_kind: str
     """Which of the model's sources this backend reads."""
     source_sha: str = ""

@@ -25,16 +25,19 @@ class Asked:
     task: str
     folder: CellFolder
     data: CellData
-    row: dict[str, int]
-    """sample id -> its first row"""
+    rows: dict[str, dict[int, int]]
+    """sample id -> turn (0 where there is but one) -> its first row"""
 
-    def mark(self, sample: str) -> float | None:
-        """q of the sample's first answer; None = unscorable or not asked."""
-        first, row = self.data.scores.first, self.row.get(sample)
-        if first is None or row is None:
-            return None
-        q = float(first.q[row])
-        return None if math.isnan(q) else q
+    def mark(self, sample: str, turn: int | None = None) -> float | None:
+        """q of the sample's first answer, of one turn or their mean; None = unscorable or not asked."""
+        first = self.data.scores.first
+        marks = (
+            [float(first.q[row]) for part, row in self.rows.get(sample, {}).items() if turn in (None, part)]
+            if first
+            else []
+        )
+        known = [q for q in marks if not math.isnan(q)]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Answer:
     pieces: list[str] = field(default_factory=list)
     done_s: float | None = None
     asked: str | None = None
+    turn: int | None = None
+    """Which turn of a conversation it answers, from 1."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,9 @@ def asked(runs: Sequence[Run]) -> list[Asked]:
             folders.setdefault((number, folder.cell.id), folder)
     found = []
     for folder, data in zip(folders.values(), gather(runs)):
-        rows: dict[str, int] = {}
-        for i, sample in enumerate(data.columns.sample):
-            rows.setdefault(sample, i)
+        rows: dict[str, dict[int, int]] = {}
+        for i, (sample, part) in enumerate(zip(data.columns.sample, data.columns.part.tolist())):
+            rows.setdefault(sample, {}).setdefault(part, i)
         if rows:
             key = (data.cell.model.name, data.deployment, data.cell.load.label)
             found.append(Asked(key, data.cell.task.name, folder, data, rows))
@@ -91,7 +96,7 @@ def asked(runs: Sequence[Run]) -> list[Asked]:
 
 def sample_ids(cells: Sequence[Asked]) -> list[str]:
     """The ids that any of the cells was asked, in plan order."""
-    return list(dict.fromkeys(s for c in cells for s in c.row))
+    return list(dict.fromkeys(s for c in cells for s in c.rows))
 
 
 def by_disagreement(cells: Sequence[Asked]) -> list[str]:
@@ -125,9 +130,9 @@ def items(cells: Sequence[Asked], ids: Collection[str]) -> list[Item]:
         own = {r.sample_id: _prompt(r) for r in cell.folder.requests() if r.sample_id in wanted and r.draw == 0}
         prompts = own | prompts
         samples = {s: cell.data.samples[s] for s in ids if s in cell.data.samples} | samples
-        for sample, record in _last_records(cell.folder, wanted).items():
-            if sample in cell.row:
-                asked_as = own.get(sample)
+        for (sample, part), record in sorted(_last_records(cell.folder, wanted).items(), key=lambda kv: kv[0][1]):
+            if part in cell.rows.get(sample, {}):
+                asked_as = own.get(sample) if not part else None
                 answers[sample].append(_answer(cell, sample, record, None if asked_as == prompts[sample] else asked_as))
     task = cells[0].task
     return [
@@ -143,17 +148,17 @@ def items(cells: Sequence[Asked], ids: Collection[str]) -> list[Item]:
     ]
 
 
-def _last_records(folder: CellFolder, wanted: Collection[str]) -> dict[str, Record]:
-    """The last attempt of each wanted sample's first draw."""
-    found: dict[str, Record] = {}
+def _last_records(folder: CellFolder, wanted: Collection[str]) -> dict[tuple[str, int], Record]:
+    """The last attempt of each turn of each wanted sample's first draw."""
+    found: dict[tuple[str, int], Record] = {}
     for record in folder.records():
-        if record.phase == "measure" and record.sample_id in wanted and record.draw == 0 and record.part == 0:
-            found[record.sample_id] = record
+        if record.phase == "measure" and record.sample_id in wanted and record.draw == 0:
+            found[record.sample_id, record.part] = record
     return found
 
 
 def _answer(cell: Asked, sample: str, record: Record, asked_as: str | None) -> Answer:
-    row, scores = cell.row[sample], cell.data.scores
+    row, scores = cell.rows[sample][record.part], cell.data.scores
     first = scores.first
     stamps: list[float] = []
     now = 0
@@ -166,7 +171,7 @@ def _answer(cell: Asked, sample: str, record: Record, asked_as: str | None) -> A
         key=cell.key,
         text=cell.data.columns.text[row],
         extracted=scores.answers[row],
-        mark=cell.mark(sample),
+        mark=cell.mark(sample, record.part),
         scores={name: None if math.isnan(v) else v for name, v in values.items()},
         reason=first.reasons[row] if first else scores.unscored,
         failure=f"{record.error.kind}: {record.error.message}" if record.error else _status(record),
@@ -175,6 +180,7 @@ def _answer(cell: Asked, sample: str, record: Record, asked_as: str | None) -> A
         pieces=record.pieces,
         done_s=timeline.done_ns / 1e9 if timeline and timeline.done_ns else None,
         asked=asked_as,
+        turn=record.part + 1 if len(cell.rows[sample]) > 1 else None,
     )
 
 
@@ -185,6 +191,7 @@ def _status(record: Record) -> str | None:
 def _prompt(request: Request) -> str:
     """The text asked; chat turns as `role: content`, choices after the prompt."""
     parts = [f"{m.role}: {m.content}" for m in request.messages] if request.messages else [request.prompt or ""]
+    parts += [f"turn {number}: {text}" for number, text in enumerate(request.turns, 2)]
     parts += [f"option:{c}" for c in request.continuations]
     return "\n".join(parts)
 

@@ -107,7 +107,8 @@ def _item(item: Item, labels: dict[Key, str]) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(visible(head, newlines=False), "bold"), "", _block("prompt", item.prompt)]
     lines += [_block("target", item.target), ""]
     for answer in item.answers:
-        lines += [_answer_head(answer, labels[answer.key]), *_answer_body(answer), ""]
+        turn = f", turn {answer.turn}" if answer.turn else ""
+        lines += [_answer_head(answer, labels[answer.key] + turn), *_answer_body(answer), ""]
     return lines
 
 

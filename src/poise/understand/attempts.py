@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from array import array
-from itertools import zip_longest
 from typing import Any
 
 from msgspec import Struct, field
 
 from poise.store.run import CellFolder
-from poise.types import Batch, Failure, Timeline, UsageError
+from poise.types import Batch, Failure, Timeline, UsageError, visible_text
 
 NO_TIME = -(2**63)
 """Stands for "no clock reading" in columns of 64-bit integers."""
@@ -55,7 +54,7 @@ class Attempts:
         self.finish: list[str | None] = []
         self.source: list[str | None] = []
         self.batch: list[str | None] = []
-        self.draw, self.attempt, self.segment = array("q"), array("q"), array("q")
+        self.draw, self.part, self.attempt, self.segment = array("q"), array("q"), array("q"), array("q")
         self.due, self.sent, self.done = array("q"), array("q"), array("q")
         self.batch_ns, self.batch_size, self.batch_end = array("q"), array("q"), array("q")
         self.n_out, self.n_prompt = array("d"), array("d")
@@ -73,6 +72,7 @@ class Attempts:
         self.failure.append(_failure(line))
         self.finish.append(line.finish_reason)
         self.draw.append(line.draw)
+        self.part.append(line.part)
         self.attempt.append(line.attempt)
         self.segment.append(line.segment)
         self.due.append(NO_TIME if line.due_ns is None else line.due_ns)
@@ -87,12 +87,8 @@ class Attempts:
         self.source.append(source)
         self.n_prompt.append(_count((line.usage or {}).get("prompt_tokens")))
         deltas = timeline.chunk_deltas_ns if timeline is not None and line.option_logprobs is None else []
-        if line.piece_kinds is None:
-            text = "".join(pieces)
-            self.chars.append(len(text))
-        else:
-            text = "".join(p for p, k in zip_longest(pieces, line.piece_kinds, fillvalue="") if k != "r")
-            self.chars.append(sum(map(len, pieces)))
+        text = visible_text(pieces, line.piece_kinds)
+        self.chars.append(len(text) if line.piece_kinds is None else sum(map(len, pieces)))
         self.text.append(text)
         if len(deltas) > len(pieces):
             deltas = deltas[: len(pieces)]

@@ -152,7 +152,7 @@ def _label(c: CellData) -> str:
 
 def _asked(c: CellData) -> dict[tuple[str, int, str], list[int]]:
     """Rows (one a repeat) of every question by (sample, draw, asked_sha)."""
-    sha = {r.id: r.asked_sha for r in c.folder.requests()}
+    sha = {part: r.asked_sha for r in c.folder.requests() for part in r.parts}
     found: dict[tuple[str, int, str], list[int]] = {}
     for i, request in enumerate(c.columns.request):
         key = (c.columns.sample[i], int(c.columns.draw[i]), sha.get(request, ""))

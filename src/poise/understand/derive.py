@@ -7,6 +7,9 @@ wait = t0 - due, response = tn - due, gaps = what lies between successive chunks
 Only the phase `measure` counts. Latencies come from the first attempt, texts from the last, the balanced score's
 time runs from the first attempt's start to the last one's end. A request that was run again in a later segment
 (`--retry-failed`, a static batch that was cut) starts over: what earlier segments tried is only counted.
+
+Every turn of a conversation is a row with latencies of its own; the balanced score's time is the whole
+conversation's, the sum over its turns, on each of them (infinite where one failed).
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ _SECOND = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """One row per request (its attempts joined), of one cell folder or of several repeats joined.
+    """One row per request or turn (its attempts joined), of one cell folder or of several repeats joined.
 
     Times are seconds, NaN where there is none; a timeout's latencies are +inf. Text columns are lists.
     """
@@ -46,6 +49,8 @@ class Columns:
     finish: list[str | None]
     repeat: Ints
     draw: Ints
+    part: Ints
+    """Turn of a conversation, from 0."""
     segment: Ints
     attempts: Ints
     """All attempts, those of earlier segments included."""
@@ -58,7 +63,7 @@ class Columns:
     wait_s: Floats
     response_s: Floats
     spent_s: Floats
-    """First attempt sent (open loop: due) to the last attempt's last text: the balanced score's time."""
+    """First attempt sent (open loop: due) to the last attempt's last text, over all turns: the balanced score's."""
     sent_ns: Ints
     """Clock reading of the first attempt; the smallest integer where none was sent."""
     batch: list[str | None]
@@ -201,6 +206,9 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
     e2e = latency(took)
     between = np.where(first == last, 0.0, (sent[last] - sent[first]) / _SECOND)
     spent = between + took[last] + np.where(np.isnan(wait[first]), 0.0, wait[first])
+    part = np.array(a.part, dtype=np.int64)[first]
+    if part.any():
+        spent = _whole(spent, [(a.sample[i], a.draw[i]) for i in first], [a.failure[i] for i in last])
 
     used = np.zeros(len(a.request), dtype=bool)
     used[first[answered | timed_out]] = True
@@ -214,6 +222,7 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
         finish=[a.finish[i] for i in last],
         repeat=np.full(len(first), repeat, dtype=np.int64),
         draw=np.array(a.draw, dtype=np.int64)[first],
+        part=part,
         segment=np.array(a.segment, dtype=np.int64)[first],
         attempts=attempts,
         reruns=reruns,
@@ -238,6 +247,14 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
         cold_s=np.array(a.cold, dtype=float),
         windows=_windows(a, sent, done, took, repeat),
     )
+
+
+def _whole(spent: Floats, conversation: Sequence[tuple[str, int]], failure: Sequence[str | None]) -> Floats:
+    """For every turn the time of its conversation; one that broke off never ended."""
+    index = {key: i for i, key in enumerate(dict.fromkeys(conversation))}
+    at = np.array([index[key] for key in conversation], dtype=np.int64)
+    times = np.where([f is None for f in failure], spent, np.inf)
+    return np.asarray(np.bincount(at, weights=times)[at], dtype=np.float64)
 
 
 def _rows(a: Attempts) -> tuple[Ints, Ints, Ints, Ints]:

@@ -103,14 +103,13 @@ def mean_mark(
 
 
 def groups(data: CellData) -> dict[str, dict[str, Estimate]]:
-    """Primary metric and mean time by the samples' category, in the categories' order."""
-    labels = [_label(data, s) for s in data.columns.sample]
-    names = sorted({x for x in labels if x})
-    index = {name: i for i, name in enumerate(names)}
-    codes = np.array([index.get(x or "", -1) for x in labels])
+    """Primary metric and mean time by the samples' category, in the categories' order; conversations by turn too."""
+    labels = np.array([_label(data, s) or "" for s in data.columns.sample])
+    members = {name: labels == name for name in sorted({*labels.tolist()} - {""})}
+    if data.columns.part.any():
+        members |= {f"turn={k + 1}": data.columns.part == k for k in np.unique(data.columns.part).tolist()}
     found: dict[str, dict[str, Estimate]] = {}
-    for label in names:
-        inside = codes == index[label]
+    for label, inside in members.items():
         times = np.where(inside, data.columns.e2e_s, np.nan)
         entry = {"e2e_s.mean": mean(data, times, "s", "lower", "no times were recorded", timed=True)}
         if (first := data.scores.first) is not None:

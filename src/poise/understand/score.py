@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 from numpy.typing import NDArray
 
 from poise.registry import lookup
@@ -129,10 +129,12 @@ def _score_rows(
 ) -> list[Scored]:
     task = folder.cell.task
     choice = task.mode == "choice"
-    stops = {} if choice else {r.id: r.stop for r in folder.requests()}
+    asked = {} if choice else {name: r for r in folder.requests() for name in r.parts}
     lines = []
     for i, request in enumerate(columns.request):
         sample = samples.get(columns.sample[i])
+        if sample is not None and request in asked and asked[request].turns:
+            sample = _of_turn(sample, int(columns.part[i]))
         if sample is None:
             reason = f"no target for sample {columns.sample[i]!r}"
             scores = {name: Score(None, reason=reason) for name in metrics}
@@ -145,8 +147,17 @@ def _score_rows(
         elif choice:
             lines.append(_choice(request, columns.options[i], sample, metrics))
         else:
-            lines.append(_text(request, task.extract, columns.text[i], stops.get(request, ()), sample, metrics))
+            stop = asked[request].stop if request in asked else ()
+            lines.append(_text(request, task.extract, columns.text[i], stop, sample, metrics))
     return lines
+
+
+def _of_turn(sample: Sample, part: int) -> Sample:
+    """The sample with the target of one turn, where it has one for each."""
+    target = sample.target
+    if isinstance(target, list | tuple):
+        target = target[part] if part < len(target) else None
+    return structs.replace(sample, target=target)
 
 
 def _perplexities(

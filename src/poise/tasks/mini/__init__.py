@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from poise.tasks.mini._items import Grammar, digest, held_out
 from poise.tasks.mini.arithmetic import ARITHMETIC, LINEAR
+from poise.tasks.mini.chat import CHAT
 from poise.tasks.mini.qa import QA
 from poise.tasks.mini.sentiment import SENTIMENT
 from poise.tasks.mini.summary import SUMMARY
@@ -60,6 +63,17 @@ class Mini:
 
     def answer(self, sample: Sample) -> str:
         return str(sample.target)
+
+
+class _TwoTurns(Mini):
+    """Questions and answers with a line for each turn."""
+
+    def samples(self, data: Any, options: Mapping[str, Any]) -> Iterator[Sample]:
+        for sample in super().samples(data, options):
+            yield structs.replace(sample, target=str(sample.target).split("\n"))
+
+    def question(self, sample: Sample) -> list[str]:  # type: ignore[override]
+        return str(sample.fields["question"]).split("\n")
 
 
 Sentiment = partial(
@@ -115,6 +129,15 @@ Summarization = partial(
     max_tokens=40,
     answer_prefix="Summary:",
     about="A few sentences, in one.",
+)
+Chat = partial(
+    _TwoTurns,
+    "mini-chat",
+    CHAT,
+    ("exact_match",),
+    n_ref=4,
+    max_tokens=12,
+    about="Two questions about a few key–value pairs, the second after the answer to the first.",
 )
 
 TASKS = tuple(task() for task in (Sentiment, Arithmetic, Linear, Translation, QuestionAnswering, Summarization))
