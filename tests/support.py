@@ -24,7 +24,7 @@ from poise.plan.spec import (
     TaskUse,
 )
 from poise.store.run import Manifest, Segment, encode_pretty
-from poise.types import FORMAT, Batch, Failure, Record, Request, ResourceSample, Sample, Status, Timeline
+from poise.types import FORMAT, Batch, Failure, LagSample, Record, Request, ResourceSample, Sample, Status, Timeline
 
 SECOND = 1_000_000_000
 
@@ -58,6 +58,8 @@ class CellSpec:
     reason: str | None = None
     segments: list[Segment] = field(default_factory=list)
     resources: list[ResourceSample] = field(default_factory=list)
+    lags: list[LagSample] = field(default_factory=list)
+    source_kind: str = "bundled"
     generation: Generation = field(default_factory=Generation)
     deployment_spec: Deployment | None = None
     target_sha: str | None = None
@@ -175,7 +177,7 @@ def _write_cell(run: Path, spec: CellSpec, model: Model, deployment: Deployment)
         generation=spec.generation,
         seed=0,
         planned=len(requests) if spec.planned is None else spec.planned,
-        source_kind="bundled",
+        source_kind=spec.source_kind,
         state=spec.state,  # type: ignore[arg-type]
         reason=spec.reason,
         repeat=spec.repeat,
@@ -186,6 +188,8 @@ def _write_cell(run: Path, spec: CellSpec, model: Model, deployment: Deployment)
     _jsonl(folder / "records.jsonl", [r for a in spec.asked for r in a.records])
     _jsonl(folder / "segments.jsonl", spec.segments)
     _jsonl(folder / "resources.jsonl", spec.resources)
+    if spec.lags:
+        _jsonl(folder / "loop_lag.jsonl", spec.lags)
 
 
 def _jsonl(path: Path, rows: list[Any]) -> None:

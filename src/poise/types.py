@@ -170,6 +170,13 @@ class ResourceSample(Struct, frozen=True, omit_defaults=True):
     """Cores busy on the whole host since the last reading: shows other users."""
 
 
+class LagSample(Struct, frozen=True):
+    """How late the client's event loop was at worst since the reading before (about a second earlier)."""
+
+    t_ns: int
+    max_lag_ns: int
+
+
 # ---------------------------------------------------------------- what a backend exchanges with its worker
 
 

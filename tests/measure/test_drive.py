@@ -172,3 +172,10 @@ def test_a_full_disk_stops_the_sending() -> None:
     with pytest.raises(PoiseError, match="disk is full"):
         asyncio.run(driver.run([request(str(i)) for i in range(500)], Load("closed", 2)))
     assert len(written) == 3 and len(prepared) < 20
+
+
+def test_a_short_cell_has_a_reading_of_its_loop_too() -> None:
+    driver = drive.Concurrent(Remote(), lambda _: None, segment=0, attempts={}, retries=0, alive=lambda: None)
+    asyncio.run(driver.run([request("a")], Load("closed", 1)))
+    (reading,) = driver.lags
+    assert 0 <= reading[1] < 10**9

@@ -1,4 +1,4 @@
-"""Quality estimates: proportions, corpus metrics, clusters, bounds, groups, curves; outside values where there are."""
+"""Quality estimates: proportions, corpus metrics, clusters, bounds, groups; outside values where there are."""
 
 from __future__ import annotations
 
@@ -123,25 +123,6 @@ def test_groups_by_category(tmp_path: Path) -> None:
     assert (got["level=hard"]["exact_match"].lo, got["level=hard"]["exact_match"].hi) == pytest.approx(
         (ci.low, ci.high)
     )
-
-
-def test_distribution_and_deadline_curves(tmp_path: Path) -> None:
-    items = [
-        asked("a", "x", "x", e2e_s=1.0),
-        asked("b", "x", "y", e2e_s=2.0),
-        asked("c", "x", "x", e2e_s=3.0),
-        asked("d", "x", status="timeout", done_s=9.0),
-    ]
-    got = quality.curves(data(tmp_path, items))
-    assert got["e2e_s"] == {"x": [1.0, 2.0, 3.0], "y": [0.25, 0.5, 0.75], "n": 4}
-    # right and within D: a from 1 s on, c from 3 s on, of four items
-    assert got["deadline"] == {"x": [1.0, 2.0, 3.0], "y": [0.25, 0.25, 0.5], "n": 4}
-
-
-def test_curves_have_at_most_200_points(tmp_path: Path) -> None:
-    items = [asked(f"i{i}", "x", "x", e2e_s=1.0 + i) for i in range(500)]
-    got = quality.curves(data(tmp_path, items))["e2e_s"]
-    assert len(got["x"]) == 200 and got["x"][0] == 1.0 and got["x"][-1] == 500.0 and got["y"][-1] == 1.0
 
 
 def test_nothing_scored(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ class Concurrent:
         self.backend, self.write, self.phase = backend, write, phase
         self.segment, self.attempts, self.retries, self.alive = segment, attempts, retries, alive
         self.lags: list[tuple[int, int]] = []
-        """(clock reading, largest lateness of a 10 ms tick in the second before it), ns."""
+        """(clock reading, largest lateness of a 10 ms tick since the reading before, at most a second), ns."""
         self._finished: deque[tuple[Request, Any, Raw, int, int | None, asyncio.Future[Record] | None]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -231,6 +231,7 @@ class Concurrent:
             self._wake.set()
             if drain.done():
                 sending.cancel()
+        await asyncio.gather(ticker, return_exceptions=True)
         await drain
         await sending
 
@@ -349,14 +350,18 @@ class Concurrent:
         period = 10_000_000
         due = time.perf_counter_ns() + period
         worst, second = 0, due
-        while True:
-            await asyncio.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
+        try:
+            while True:
+                await asyncio.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
+                now = time.perf_counter_ns()
+                worst = max(worst, now - due)
+                due = max(due + period, now)
+                if now - second >= 1_000_000_000:
+                    self.lags.append((now, worst))
+                    worst, second = 0, now
+        finally:  # what is left of the last second, so that a short cell has a reading too
             now = time.perf_counter_ns()
-            worst = max(worst, now - due)
-            due = max(due + period, now)
-            if now - second >= 1_000_000_000:
-                self.lags.append((now, worst))
-                worst, second = 0, now
+            self.lags.append((now, max(worst, now - due)))
 
 
 def _retryable(raw: Raw) -> bool:

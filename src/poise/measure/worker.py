@@ -27,7 +27,7 @@ from poise import registry
 from poise.measure import drive
 from poise.plan.spec import Cell, Deployment, Model
 from poise.store.run import Appender, CellFolder, Segment
-from poise.types import Opened, PoiseError, Record, Request
+from poise.types import LagSample, Opened, PoiseError, Record, Request
 
 
 class Job(Struct, frozen=True):
@@ -55,13 +55,6 @@ class Command(Struct, frozen=True):
 class Event(Struct, frozen=True, omit_defaults=True):
     event: str
     error: str | None = None
-
-
-class LagSample(Struct, frozen=True):
-    """Largest event-loop lateness in the second before `t_ns`."""
-
-    t_ns: int
-    max_lag_ns: int
 
 
 def main() -> int:

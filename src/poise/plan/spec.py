@@ -117,6 +117,8 @@ class Analysis(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """A profile (conversational, interactive, batch, miniature), seconds, or `auto`: each task's own profile."""
     weight: float = 0.5
     slo: dict[str, float] = field(default_factory=dict)
+    stall_s: float | None = None
+    """A gap between chunks longer than this is a stall; None: ten times the cell's median gap, at least 0.1 s."""
     gates: list[str] = field(default_factory=list)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-QUALITY, TIMES, RATES, COSTS = "Quality", "Times", "Throughput", "Memory, processor, start, cost"
-SECTIONS = (QUALITY, TIMES, RATES, COSTS)
+QUALITY, TIMES, RATES, LOAD = "Quality", "Times", "Throughput", "Load and client"
+COSTS = "Memory, processor, start, cost"
+SECTIONS = (QUALITY, TIMES, RATES, LOAD, COSTS)
 _MARKS = ("balanced", "quality_mark", "speed_mark", "half_and_half")
 
 _BASES = {
     TIMES: (
-        "e2e_s", "ttft_s", "ttfvt_s", "tpot_s", "chunk_gap_s", "wait_s", "response_s", "batch_s", "amortized_s",
+        "e2e_s", "ttft_s", "ttfvt_s", "tpot_s", "chunk_gap_s", "stall", "wait_s", "response_s", "batch_s",
+        "amortized_s", "right_e2e_s", "wrong_e2e_s", "wrong_over_right",
     ),
     RATES: (
         "system_tok_s", "request_tok_s", "decode_tok_s", "chars_s", "ref_tok_s", "requests_s", "goodput_rps",
         "correct_goodput_rps", "output_tokens",
+    ),
+    LOAD: (
+        "load_delivered", "delivered_concurrency", "in_flight", "asked_rps", "delivered_rps", "failed", "dropped",
+        "loop_lag_s", "client_cpu", "client_mem_bytes",
     ),
     COSTS: (
         "mem_bytes", "cpu_util", "gpu_mem_bytes", "gpu_util", "power_w", "energy_j", "load_s", "cold_s", "task_s",
@@ -31,9 +37,14 @@ GLOSSARY = {
     "ttfvt_s": "Time to the first visible text, reasoning left out.",
     "tpot_s": "Time per output token after the first: (last text − first text)/(tokens − 1).",
     "chunk_gap_s": "Every gap between successive chunks of text; a chunk is not always one token.",
+    "stall": "Gaps of over ten times the median gap, at least 0.1 s; share: of the answers that have one.",
     "e2e_s": "From sending to the last text of the answer.",
     "wait_s": "Open loop: how late the request was sent after it was due.",
     "response_s": "Open loop: from when the request was due to its last text; what a user feels.",
+    "right_e2e_s, wrong_e2e_s": "`e2e_s` of right and of wrong answers; wrong_over_right: the ratio of their means.",
+    "deadline_accuracy": "Share of items that are right and no later than the study's end-to-end limit.",
+    "load_delivered": "The part of the load asked that came about: requests in flight, or sent per second.",
+    "loop_lag_s": "How late the client's own event loop was, by the worst moment of each second.",
     "amortized_s": "Static batch: time of the whole batch divided by its size; not a latency.",
     "system_tok_s": "All output tokens divided by the wall time of the measured window.",
     "request_tok_s": "Output tokens of one request divided by its own end-to-end time.",

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct, field
 
 from poise.plan.spec import Cell, Study
-from poise.types import FORMAT, PoiseError, Record, Request, ResourceSample, Sample, UsageError
+from poise.types import FORMAT, LagSample, PoiseError, Record, Request, ResourceSample, Sample, UsageError
 
 T = TypeVar("T")
 
@@ -94,6 +94,10 @@ class CellFolder:
 
     def resources(self) -> list[ResourceSample]:
         return list(iter_jsonl(self.path / "resources.jsonl", ResourceSample))
+
+    def loop_lag(self) -> list[list[LagSample]]:
+        """Readings of each client process; none where nothing ran concurrently."""
+        return [list(iter_jsonl(path, LagSample)) for path in sorted(self.path.glob("loop_lag*.jsonl"))]
 
     def requests(self) -> list[Request]:
         """What this cell asks, in plan order."""

@@ -8,14 +8,16 @@ from itertools import pairwise
 import numpy as np
 
 from poise.types import Check
+from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
 from poise.understand.resources import is_gpu
+from poise.understand.stalls import stalls, threshold_s
 
 FEW_ITEMS = 30
-LATE_SHARE = 0.1
 FOREIGN_CORES = 0.5
 UNFOUND_SHARE = 0.05
 CUT_SHARE = 0.2
+STALLED_SHARE = 0.01
 
 
 def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
@@ -24,7 +26,8 @@ def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
         return []
     found = [
         _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _length(data),
-        _retried(data), _late(data), _resumed(data), _throttled(data), _host(data), _comparable(data, cells),
+        _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data), _host(data),
+        _comparable(data, cells),
     ]  # fmt: skip
     return [c for c in found if c is not None]
 
@@ -104,16 +107,18 @@ def _length(data: CellData) -> Check | None:
     return Check("length_not_held", "warn", evidence, "compare times per token, not per request")
 
 
-def _late(data: CellData) -> Check | None:
-    c = data.columns
-    wait, took = c.wait_s[np.isfinite(c.wait_s)], c.e2e_s[np.isfinite(c.e2e_s)]
-    if not data.open_loop or not len(wait) or not len(took):
+def _stalled(data: CellData) -> Check | None:
+    found = stalls(data)
+    share, count, longest = found["stall.share"], found["stall.count"], float(data.columns.gaps_s.max(initial=0.0))
+    if not share.value or share.value < STALLED_SHARE or count.value is None:
         return None
-    late, usual = float(np.quantile(wait, 0.99)), float(np.median(took))
-    if late <= LATE_SHARE * usual:
-        return None
-    evidence = f"1 % of requests left {late:.3g} s late or later; the median answer takes {usual:.3g} s"
-    return Check("client_bound", "warn", evidence, "lower the rate or raise max_in_flight: the client was the limit")
+    usual = float(np.median(data.columns.gaps_s))
+    evidence = (
+        f"{share.value:.1%} of {share.n} answers stalled: {count.value:.0f} gaps over {threshold_s(data):.3g} s, "
+        f"the longest {longest:.3g} s; the median gap is {usual:.3g} s"
+    )
+    action = "look at the server's log and memory at these times (preemption, swapping, other users)"
+    return Check("stalls", "warn", evidence, action)
 
 
 def _retried(data: CellData) -> Check | None:
@@ -143,7 +148,7 @@ def _throttled(data: CellData) -> Check | None:
 
 def _host(data: CellData) -> Check | None:
     """Cores that others kept busy on the host while this cell was measured (a server may be one of them)."""
-    if data.cell.source_kind == "api":
+    if data.remote:
         return None
     foreign = []
     for repeat, readings in zip(data.repeats, data.resources):

@@ -28,6 +28,7 @@ from poise.understand.attempts import EMPTY, NO_TIME, VISIBLE, Attempts, read
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+NEVER_SENT = ("dropped", "skipped")
 _SECOND = 1e9
 
 
@@ -66,6 +67,8 @@ class Columns:
     """First attempt sent (open loop: due) to the last attempt's last text, over all turns: the balanced score's."""
     sent_ns: Ints
     """Clock reading of the first attempt; the smallest integer where none was sent."""
+    due_ns: Ints
+    """When the load wanted the first attempt sent; the smallest integer where it had no due time."""
     batch: list[str | None]
     """The static batch of each row; None = not of one."""
     batch_s: Floats
@@ -108,6 +111,10 @@ class Window:
     segment: int
     start_ns: int
     end_ns: int
+    sent_ns: Ints
+    """When each attempt left, retries included, in order of leaving; what was dropped never left."""
+    ended_ns: Ints
+    """When the same attempts were done."""
 
     @property
     def wall_s(self) -> float:
@@ -200,7 +207,7 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
     tpot_first = latency(tpot)
     if np.isnan(tpot).all():
         tpot_first[:] = np.nan
-    started = np.array([f not in ("dropped", "skipped") for f in a.failure], dtype=bool)
+    started = np.array([f not in NEVER_SENT for f in a.failure], dtype=bool)
     has_due = (due != NO_TIME) & (sent != NO_TIME) & started
     wait = np.where(has_due, (sent - np.where(has_due, due, 0)) / _SECOND, np.nan)
     e2e = latency(took)
@@ -234,6 +241,7 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
         response_s=np.where(has_due[first], e2e + wait[first], np.nan),
         spent_s=spent,
         sent_ns=sent[first],
+        due_ns=due[first],
         batch=[a.batch[i] for i in first],
         batch_s=np.array(a.batch_ns, dtype=np.float64)[first] / _SECOND,
         batch_size=np.array(a.batch_size, dtype=np.int64)[first],
@@ -287,8 +295,12 @@ def _windows(a: Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> 
     segments = np.array(a.segment, dtype=np.int64)
     ended = sent + np.maximum(done, np.nan_to_num(took * _SECOND).round().astype(np.int64))
     known = sent != NO_TIME
+    started = np.array([f not in NEVER_SENT for f in a.failure], dtype=bool)
     found = []
     for segment in np.unique(segments[known]):
         inside = known & (segments == segment)
-        found.append(Window(repeat, int(segment), int(sent[inside].min()), int(ended[inside].max())))
+        start, end = int(sent[inside].min()), int(ended[inside].max())
+        left = np.flatnonzero(inside & started)
+        left = left[np.argsort(sent[left], kind="stable")]
+        found.append(Window(repeat, int(segment), start, end, sent[left], ended[left]))
     return found

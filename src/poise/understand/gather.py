@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from poise.plan.spec import Analysis, Cell
 from poise.store.run import CellFolder, Run, Segment
-from poise.types import ResourceSample, Sample, State
+from poise.types import LagSample, ResourceSample, Sample, State
+from poise.understand.attempts import NO_TIME
 from poise.understand.derive import Columns, columns, pooled
 from poise.understand.score import Scores, pooled_scores, score_cell
 
@@ -35,6 +36,8 @@ class CellData:
     samples: dict[str, Sample]
     segments: list[list[Segment]]
     resources: list[list[ResourceSample]]
+    lags: list[list[list[LagSample]]]
+    """Event-loop lateness of each client process of each repeat."""
     folders: int
     repeats: list[int]
     poise: str
@@ -47,7 +50,8 @@ class CellData:
 
     @property
     def open_loop(self) -> bool:
-        return self.cell.load.kind == "open"
+        """Whether requests had times at which they were due."""
+        return bool((self.columns.due_ns != NO_TIME).any())
 
     @cached_property
     def items(self) -> tuple[list[str], Ints]:
@@ -91,6 +95,11 @@ class CellData:
         blocks = np.empty(len(first), dtype=np.int64)
         blocks[self.items[1][order]] = np.arange(len(order)) // size
         return blocks, f"block of {size} successive requests"
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server answered, so that the process watched here is the client alone."""
+        return self.cell.source_kind == "api"
 
     def unit_names(self) -> list[str]:
         """For each item the name under which it is resampled: its cluster, else itself."""
@@ -136,6 +145,7 @@ def gather(runs: Sequence[Run]) -> list[CellData]:
                 samples=samples[key],
                 segments=[f.segments() for f in folders],
                 resources=[f.resources() for f in folders],
+                lags=[f.loop_lag() for f in folders],
                 folders=len(folders),
                 repeats=[f.cell.repeat for f in folders],
                 poise=runs[number].manifest.poise,

@@ -99,7 +99,7 @@ def mean_mark(
     return Estimate(found.value, found.lo, found.hi, found.n, unit, better, method)
 
 
-# ---------------------------------------------------------------- groups, tables, curves
+# ---------------------------------------------------------------- groups, tables
 
 
 def groups(data: CellData) -> dict[str, dict[str, Estimate]]:
@@ -134,31 +134,3 @@ def tables(data: CellData) -> dict[str, Any]:
         if fixed and table is not None and values.stats is not None:
             return {"confusion": table(values.stats[~np.isnan(values.values)].sum(axis=0), fixed)}
     return {}
-
-
-def curves(data: CellData) -> dict[str, Any]:
-    """Distribution functions of times (at most 200 points) and deadline accuracy A(D): right and no later than D."""
-    found: dict[str, Any] = {}
-    for name in ("ttft_s", "e2e_s", "response_s"):
-        values = getattr(data.columns, name)
-        ordered = np.sort(values[~np.isnan(values)])
-        finite = int(np.isfinite(ordered).sum())
-        if finite:
-            at = _points(finite)
-            found[name] = {"x": ordered[at].tolist(), "y": ((at + 1) / len(ordered)).tolist(), "n": len(ordered)}
-    first, times = data.scores.first, data.columns.spent_s
-    if first is not None:
-        q = np.where(data.columns.ok, np.nan_to_num(first.q), 0.0)
-        timed = np.flatnonzero(np.isfinite(times) & data.columns.ok)
-        scorable = int((~np.isnan(first.values)).sum())
-        if len(timed) and scorable:
-            order = timed[np.argsort(times[timed], kind="stable")]
-            at = _points(len(order))
-            share = np.cumsum(q[order]) / scorable
-            found["deadline"] = {"x": times[order][at].tolist(), "y": share[at].tolist(), "n": scorable}
-    return found
-
-
-def _points(n: int, most: int = 200) -> NDArray[np.int64]:
-    """At most 200 of n ranks, the first and the last among them."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))

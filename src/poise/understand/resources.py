@@ -1,5 +1,7 @@
 """Memory, processor, power and start-up estimates of one cell from the monitor's readings and the segments.
 
+The monitor watches the worker's process tree: engine and client in one, or the client alone where a server answers.
+
 Cumulative counters (`cpu_s`, `energy_j`) are interpolated at the edges of each measured window; gauges are averaged
 over the readings inside it. Energy comes from counters only: an integral of power samples would look like one.
 """
@@ -31,10 +33,16 @@ def resources(data: CellData) -> dict[str, Estimate]:
     host = [[s for s in repeat if not is_gpu(s.device)] for repeat in data.resources]
     gpu = [[s for s in repeat if is_gpu(s.device)] for repeat in data.resources]
     windows = [[w for w in data.columns.windows if w.repeat == r] for r in data.repeats]
-    found = {
-        "mem_bytes.peak": _peak(host, windows, lambda s: s.mem_bytes, "B"),
+    memory = _peak(host, windows, lambda s: s.mem_bytes, "B")
+    processor = _cpu(data, host, windows)
+    if data.remote:
+        unseen = "the server's processes are not watched; client_cpu and client_mem_bytes are poise's own"
+        own = {"mem_bytes.peak": absent(unseen, "B", "lower"), "cpu_util.mean": absent(unseen, "cores")}
+        own |= {"client_mem_bytes.peak": memory, "client_cpu": processor}
+    else:
+        own = {"mem_bytes.peak": memory, "cpu_util.mean": processor}
+    found = own | {
         "gpu_mem_bytes.peak": _peak(gpu, windows, lambda s: s.mem_bytes, "B"),
-        "cpu_util.mean": _cpu(data, host, windows),
         "gpu_util.mean": _mean(gpu, windows, lambda s: s.util, "", None),
         "power_w.mean": _mean([a + b for a, b in zip(host, gpu)], windows, lambda s: s.power_w, "W", "lower"),
         "energy_j": _energy([a + b for a, b in zip(host, gpu)], windows),

@@ -34,11 +34,16 @@ def z_value(level: float = LEVEL) -> float:
 
 def wilson(right: float, n: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson score interval of a proportion, right of n."""
+    lo, hi = wilson_band(np.array([right / n]), n, level)
+    return (0.0 if right <= 0 else float(lo[0]), 1.0 if right >= n else float(hi[0]))
+
+
+def wilson_band(p: Floats, n: int, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """Wilson score intervals of several proportions, each of n."""
     z = z_value(level)
-    p = right / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (0.0 if right <= 0 else max(0.0, centre - half), 1.0 if right >= n else min(1.0, centre + half))
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
 
 
 def clopper_pearson(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:

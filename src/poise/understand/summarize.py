@@ -15,11 +15,16 @@ from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
 from poise.understand.checks import checks
+from poise.understand.client import client
 from poise.understand.cost import Tokens, hardware_cost, request_cost_usd
+from poise.understand.curves import at_limit, curves
+from poise.understand.delivered import delivered
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
+from poise.understand.outcome import by_outcome
 from poise.understand.resources import resources
 from poise.understand.score import keep
+from poise.understand.stalls import stalls
 from poise.understand.systems import key_of, model_summary, systems, task_marks
 from poise.understand.verdict import verdict
 
@@ -73,7 +78,8 @@ def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason
     state, why = state_of(data)
     failed = failures(data)
     numbers = quality.quality(data) | _balanced(marks, reason or why) | estimates.times(data)
-    numbers |= estimates.throughput(data) | resources(data) | _cost(data)
+    numbers |= stalls(data) | estimates.throughput(data) | delivered(data) | client(data) | at_limit(data)
+    numbers |= by_outcome(data) | resources(data) | _cost(data)
     return CellSummary(
         id=data.cell.id,
         run=data.run,
@@ -93,7 +99,7 @@ def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason
         items_sha=data.cell.task.items_sha,
         estimates=numbers,
         groups=quality.groups(data),
-        curves=quality.curves(data),
+        curves=curves(data),
         tables=quality.tables(data),
         checks=checks(data, cells),
     )

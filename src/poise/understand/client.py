@@ -1,0 +1,257 @@
+"""Whether the client kept up: its event loop, its processor, its lateness, the load it put on the server; as checks.
+
+What the client cannot do in time would otherwise be read as the model's latency. A check names the side that was the
+limit by its facts: a loop that came late or a processor without time to spare is the client's; requests that wait in
+a queue while the client has time to spare are the server's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poise.types import Check, Estimate
+from poise.understand.delivered import delivered, flying, most_flying
+from poise.understand.derive import Window
+from poise.understand.estimates import absent
+from poise.understand.gather import CellData, failures
+from poise.understand.resources import resources
+
+LATE_SHARE, LEAST_S = 0.1, 0.001
+"""Late is what takes more than a tenth of what was measured, and more than a millisecond."""
+FULL, BUSY = 0.9, 0.7
+"""Cores of one client process from which on it is the limit, or a suspect."""
+DELIVERED = 0.95
+REFUSALS = ("connect", "reset", "closed", "http")
+QUEUE_SHARE, GROWTH = 0.1, 1.5
+
+
+def client(data: CellData) -> dict[str, Estimate]:
+    """How late the client's event loop was: quantiles over seconds of the worst in each."""
+    worst = np.sort(_lags(data))
+    if not len(worst):
+        reason = (
+            "no event loop was watched: requests went one after another" if len(data.columns) else "nothing was sent"
+        )
+        return {f"loop_lag_s.{name}": absent(reason, "s", "lower") for name in ("p50", "p99", "max")}
+    method = "over seconds, of the worst lateness of a 10 ms tick in each; no interval"
+    values = {"p50": float(np.quantile(worst, 0.5)), "p99": float(np.quantile(worst, 0.99)), "max": float(worst[-1])}
+    return {f"loop_lag_s.{q}": Estimate(v, None, None, len(worst), "s", "lower", method) for q, v in values.items()}
+
+
+def _lags(data: CellData) -> NDArray[np.float64]:
+    """Seconds of lateness of every reading that reaches into a measured window."""
+    found = []
+    for repeat, processes in zip(data.repeats, data.lags):
+        own = [w for w in data.columns.windows if w.repeat == repeat]
+        for readings in processes:
+            before = 0
+            for r in readings:
+                if any(before <= w.end_ns and r.t_ns >= w.start_ns for w in own):
+                    found.append(r.max_lag_ns / 1e9)
+                before = r.t_ns
+    return np.array(found)
+
+
+# ---------------------------------------------------------------- facts
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the client's part; None = not recorded."""
+
+    lag_s: float | None
+    """Worst lateness of the event loop in a typical second."""
+    lag_p99_s: float | None
+    cpu: float | None
+    """Cores of one client process, on average."""
+    processes: int
+    late_s: float | None
+    """99 % of the requests left no later than this after they were due."""
+    e2e_s: float
+    first_s: float
+    """Median time to the first text, or of the whole answer."""
+
+    @property
+    def lagging(self) -> bool:
+        return self.lag_s is not None and self.lag_s > max(LATE_SHARE * self.first_s, 2 * LEAST_S)
+
+    @property
+    def late(self) -> bool:
+        return self.late_s is not None and self.late_s > max(LATE_SHARE * self.e2e_s, LEAST_S)
+
+    @property
+    def full(self) -> bool:
+        return self.cpu is not None and self.cpu >= FULL
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is known that the client had time to spare."""
+        return self.lag_s is not None and self.cpu is not None and not self.lagging and self.cpu < BUSY
+
+    def told(self) -> str:
+        """The client's own state in a few words."""
+        known = []
+        if self.lag_p99_s is not None:
+            known.append(f"event loop p99 {_ms(self.lag_p99_s)} late")
+        if self.cpu is not None:
+            known.append(f"{self.cpu:.2f} cores" + (" a process" if self.processes > 1 else ""))
+        return f"client: {', '.join(known)}" if known else "nothing is recorded of the client"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def facts(data: CellData) -> Facts | None:
+    """The client's facts of a cell; None where nothing was answered or no client stands apart from the engine."""
+    c = data.columns
+    took, first = (v[np.isfinite(v)] for v in (c.e2e_s, c.ttft_s))
+    if not len(took):
+        return None
+    lags, wait = _lags(data), c.wait_s[np.isfinite(c.wait_s)]
+    processes = max([len(p) for p in data.lags], default=1) or 1
+    used = resources(data)["client_cpu"].value if data.remote else None
+    return Facts(
+        lag_s=float(np.quantile(lags, 0.5)) if len(lags) else None,
+        lag_p99_s=float(np.quantile(lags, 0.99)) if len(lags) else None,
+        cpu=None if used is None else used / processes,
+        processes=processes,
+        late_s=float(np.quantile(wait, 0.99)) if len(wait) else None,
+        e2e_s=float(np.median(took)),
+        first_s=float(np.median(first if len(first) and c.streamed else took)),
+    )
+
+
+# ---------------------------------------------------------------- checks
+
+
+def client_checks(data: CellData) -> list[Check | None]:
+    """`client_bound`, `load_not_delivered` and `server_saturated`, each where its facts are there."""
+    known = facts(data)
+    if known is None:
+        return []
+    lost = _not_delivered(data, known)
+    return [_bound(known), lost, None if lost else _saturated(data, known)]
+
+
+def _more_processes(known: Facts) -> str:
+    wanted = max(known.processes + 1, math.ceil((known.cpu or 0.0) * known.processes / 0.6))
+    return f"spread the load over more client processes: --client-processes {wanted}"
+
+
+def _bound(known: Facts) -> Check | None:
+    late = known.late and not known.idle
+    if not (late or known.lagging or known.full):
+        return None
+    evidence = []
+    if late and known.late_s is not None:
+        evidence.append(
+            f"1 % of requests left {_ms(known.late_s)} late or later, the median answer takes {_ms(known.e2e_s)}"
+        )
+    if known.lagging and known.lag_s is not None:
+        usual = f"the median first text takes {_ms(known.first_s)}"
+        evidence.append(f"in a typical second the event loop was {_ms(known.lag_s)} late, {usual}")
+    if known.cpu is not None and known.cpu >= BUSY:
+        evidence.append(f"each client process used {known.cpu:.2f} of a core")
+        action = _more_processes(known)
+    elif known.lagging:
+        action = "keep other programs off the client's processor, or run poise on another machine than the server"
+    else:
+        action = "lower the rate, or find the client's limit on this machine with `poise doctor --load N`"
+    return Check("client_bound", "warn", "; ".join(evidence), action)
+
+
+def _not_delivered(data: CellData, known: Facts) -> Check | None:
+    """The load that was asked did not come about: how much of it did, and whose limit it was."""
+    load, c = data.cell.load, data.columns
+    if load.kind == "closed" and load.value <= 1:
+        return None
+    numbers = delivered(data)
+    share = numbers.get("load_delivered")
+    if load.kind == "closed" and c.windows and max(len(w.sent_ns) for w in c.windows) <= load.value:
+        evidence = f"{len(c) // data.folders} requests cannot keep {load.value:g} places taken"
+        return Check("load_not_delivered", "warn", evidence, f"ask at least {10 * load.value:g} (limit, or requests)")
+    dropped = sum(f == "dropped" for f in c.failure)
+    late = known.late and known.idle
+    if share is None or share.value is None or (share.value >= DELIVERED and not dropped and not late):
+        return None
+    if load.kind == "closed":
+        evidence = f"{numbers['delivered_concurrency'].value:.3g} requests in flight of {load.value:g} asked"
+    else:
+        evidence = f"{numbers['delivered_rps'].value:.4g} requests/s sent of {numbers['asked_rps'].value:.4g} asked"
+    evidence += f" ({share.value:.1%})"
+    if dropped:
+        return _dropped(
+            data, numbers, f"{evidence}; {dropped} of {len(c)} dropped at max_in_flight {load.max_in_flight}", known
+        )
+    if known.full or known.lagging:
+        return Check("load_not_delivered", "warn", f"{evidence}; {known.told()}", _more_processes(known))
+    refused = {k: n for k, n in failures(data).items() if k in REFUSALS}
+    if sum(refused.values()) > 0.01 * len(c):
+        listed = ", ".join(f"{n} {k}" for k, n in refused.items())
+        action = "the server refused requests: raise its limit of connections or requests, or lower the load"
+        return Check("load_not_delivered", "warn", f"{evidence}; {listed}", action)
+    if late and known.late_s is not None:
+        evidence += f"; 1 % of requests left {_ms(known.late_s)} late or later"
+    if known.idle:
+        action = "the server was slow to take up connections: see that it keeps them alive, and raise its backlog"
+    else:
+        action = "find the client's limit on this machine with `poise doctor --load N`"
+    return Check("load_not_delivered", "warn", f"{evidence}; {known.told()}", action)
+
+
+def _dropped(data: CellData, numbers: dict[str, Estimate], evidence: str, known: Facts) -> Check:
+    """Too low a limit, or a server that fell behind until the limit was reached? Little's law on the first answers."""
+    cap, rate = data.cell.load.max_in_flight, numbers["asked_rps"].value or 0.0
+    c = data.columns
+    order = np.argsort(c.sent_ns, kind="stable")
+    took = c.e2e_s[order][np.isfinite(c.e2e_s[order])]
+    early = float(np.median(took[: max(5, len(took) // 10)]))
+    needed = rate * early
+    if needed > 0.8 * cap:
+        evidence += (
+            f"; answers took {early:.3g} s from the start, so that about {needed:.0f} are in flight at this rate"
+        )
+        return Check("load_not_delivered", "warn", evidence, f"raise max_in_flight to {math.ceil(2 * needed)}")
+    answered = float(np.mean([_completed(w) for w in c.windows]))
+    evidence += f"; the server answered {answered:.3g}/s, {early:.3g} s at first; {known.told()}"
+    action = "the server is the limit, not the client: lower the rate, or give the server more capacity"
+    return Check("load_not_delivered", "warn", evidence, action)
+
+
+def _completed(window: Window) -> float:
+    """Answers per second while requests were being sent."""
+    span = int(window.sent_ns[-1] - window.sent_ns[0]) if len(window.sent_ns) else 0
+    return float((window.ended_ns <= window.sent_ns[-1]).sum()) / span * 1e9 if span else 0.0
+
+
+def _saturated(data: CellData, known: Facts) -> Check | None:
+    """An open loop whose queue grew to the end: its latencies depend on how long it ran."""
+    if data.cell.load.kind != "open" or not data.columns.windows or known.full or known.lagging:
+        return None
+    w = max(data.columns.windows, key=lambda w: len(w.sent_ns))
+    n = len(w.sent_ns)
+    if n < 20:
+        return None
+    start, end = int(w.sent_ns[0]), int(w.sent_ns[-1])
+    third = (end - start) // 3
+    if third <= 0:
+        return None
+    took = (w.ended_ns - w.sent_ns) / 1e9
+    first, last = (float(np.median(part)) for part in (took[: n // 3], took[-(n // 3) :]))
+    queue = int((w.ended_ns > end).sum())
+    early, late = flying(w, start, start + third), flying(w, end - third, end)
+    if queue < QUEUE_SHARE * n or last < GROWTH * first or late < GROWTH * early:
+        return None
+    asked = (n - 1) / (end - start) * 1e9
+    evidence = (
+        f"requests in flight grew from {early:.3g} to {late:.3g} (at most {most_flying(w)}) and answers from "
+        f"{first:.3g} s to {last:.3g} s: the server answered {_completed(w):.3g}/s of {asked:.3g}/s; "
+        f"{known.told()}"
+    )
+    action = "the server is the limit, not the client: lower the rate; these latencies depend on how long the run was"
+    return Check("server_saturated", "warn", evidence, action)
