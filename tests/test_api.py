@@ -15,7 +15,7 @@ STUDY = {
 
 
 def test_ten_names() -> None:
-    assert poise.__all__ == sorted(poise.__all__) and len(poise.__all__) == 10
+    assert poise.__all__ == sorted(poise.__all__) and len(poise.__all__) == 11
     for name in poise.__all__:
         assert getattr(poise, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'sumarize'"):

@@ -14,12 +14,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from poise.api import compare, load_study, open_run, plan, render, run, score, summarize
+    from poise.api import compare, load_study, open_run, plan, render, run, score, score_outputs, summarize
     from poise.plan.spec import Study
     from poise.store.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Study", "compare", "load_study", "open_run", "plan", "render", "run", "score", "summarize"]
+__all__ = [
+    "Run",
+    "Study",
+    "compare",
+    "load_study",
+    "open_run",
+    "plan",
+    "render",
+    "run",
+    "score",
+    "score_outputs",
+    "summarize",
+]
 
 _HOMES = {"Study": "poise.plan.spec", "Run": "poise.store.run"}
 

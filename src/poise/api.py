@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 Runs = Run | PathLike | Sequence[Run | PathLike]
 
-__all__ = ["compare", "load_study", "open_run", "plan", "render", "run", "score", "summarize"]
+__all__ = ["compare", "load_study", "open_run", "plan", "render", "run", "score", "score_outputs", "summarize"]
 
 
 def plan(study: Study | PathLike | dict[str, Any], *, allow_code: bool = False) -> Plan:
@@ -101,6 +101,50 @@ def score(runs: Runs) -> Summary:
     for one in _opened(runs):
         shutil.rmtree(one.path / "derived", ignore_errors=True)
     return summarize(runs)
+
+
+def score_outputs(
+    path: PathLike,
+    task: str,
+    data: str | list[str] | None = None,
+    *,
+    options: dict[str, Any] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    out: PathLike | None = None,
+    allow_code: bool = False,
+) -> Summary:
+    """Score outputs made elsewhere to the items of a task: a file of `{"id", "output"}` lines, or of plain lines.
+
+    `out` keeps them as a run folder, which `compare`, `show` and `report` read like any other.
+    """
+    import shutil
+    import tempfile
+
+    from poise import __version__
+    from poise.plan.outputs import plan_outputs
+    from poise.store.run import Appender
+    from poise.store.write import prepare
+
+    if not Path(path).is_file():
+        raise UsageError(f"no file {path}")
+    planned, records = plan_outputs(
+        Path(path), task, data, options=options, limit=limit, seed=seed, allow_code=allow_code
+    )
+    scratch = tempfile.mkdtemp(prefix="poise-") if out is None else None
+    folder = Path(scratch, planned.study.name) if scratch else Path(str(out))
+    try:
+        source = to_yaml(planned.study)
+        opened = prepare(planned, folder, source=source, argv=[], versions={"poise": __version__}, git=None)
+        [cell] = opened.cells()
+        if not (cell.path / "records.jsonl").exists():
+            appender = Appender(cell.path / "records.jsonl")
+            appender.write(records)
+            appender.close()
+        return summarize(opened)
+    finally:
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def compare(a: Runs, b: Runs | None = None, **where: str) -> Any:

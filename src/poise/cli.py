@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from poise.cli_idealize import idealize_app, roofline
-from poise.types import PoiseError
+from poise.types import PoiseError, UsageError
 
 app = typer.Typer(
     help="Measure how good, how fast and how costly an LLM deployment is, on the same requests.",
@@ -263,17 +263,48 @@ def show(
 
 
 @app.command()
-def score(runs: Runs, json: Json = False) -> None:
-    """Score a run's recorded answers again; no model is asked."""
+def score(
+    what: Annotated[list[Path], typer.Argument(help="Run folders; or a file of outputs made elsewhere, with -t.")],
+    task: Annotated[str | None, typer.Option("-t", "--task", help="The task that the outputs answer.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="PATH[,PATH] of the task's data.")] = None,
+    task_option: TaskOption = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Keep the outputs as a run folder.")] = None,
+    allow_code: AllowCode = False,
+    json: Json = False,
+) -> None:
+    """Score a run's recorded answers again, or outputs made elsewhere; no model is asked."""
     from poise.api import score as again
+    from poise.api import score_outputs
+    from poise.cli_study import option_pairs, words
+    from poise.report.scored import print_scores
     from poise.report.terminal import print_summary
     from poise.understand.summarize import to_json
 
-    result = again(runs)
+    if task is None:
+        if files := [path for path in what if path.is_file()]:
+            raise UsageError(f"{files[0]} is a file: say with --task NAME (and --data) what its outputs answer")
+        result, show = again(what), print_summary
+    elif len(what) > 1 or what[0].is_dir():
+        raise UsageError("--task scores one file of outputs; a run folder knows its tasks")
+    else:
+        given = words(data)
+        result = score_outputs(
+            what[0],
+            task,
+            given if len(given) > 1 else next(iter(given), None),
+            options=option_pairs(task_option or [], "-T"),
+            limit=limit,
+            seed=seed or 0,
+            out=out,
+            allow_code=allow_code,
+        )
+        show = print_scores
     if json:
         sys.stdout.buffer.write(to_json(result))
     else:
-        print_summary(result, _console())
+        show(result, _console())
 
 
 @app.command()

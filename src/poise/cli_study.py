@@ -56,9 +56,9 @@ def study_from_flags(flags: Flags) -> tuple[Study, str]:
     if missing:
         raise UsageError(f"give a study file, or models, backends and tasks by flags ({', '.join(missing)} missing)")
     data: dict[str, Any] = {
-        "models": _list(flags.models),
-        "deployments": [_deployment(b, flags) for b in _list(flags.backends)],
-        "tasks": [_task(t, flags) for t in _list(flags.tasks)],
+        "models": words(flags.models),
+        "deployments": [_deployment(b, flags) for b in words(flags.backends)],
+        "tasks": [_task(t, flags) for t in words(flags.tasks)],
         "loads": _loads(flags) or [{"closed": 1}],
     }
     study = study_from(Document(data, "command line"), base_dir=".", default_name="run")
@@ -66,7 +66,8 @@ def study_from_flags(flags: Flags) -> tuple[Study, str]:
     return study, to_yaml(study)
 
 
-def _list(text: str | None) -> list[str]:
+def words(text: str | None) -> list[str]:
+    """The parts of a comma list."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
@@ -74,7 +75,7 @@ def _deployment(backend: str, flags: Flags) -> dict[str, Any]:
     deployment: dict[str, Any] = {"backend": backend}
     if backend == "openai":
         deployment |= {k: v for k, v in {"base_url": flags.base_url, "key_env": flags.key_env}.items() if v}
-    options = _pairs(flags.backend_options, "-O")
+    options = option_pairs(flags.backend_options, "-O")
     for key in ("device", "dtype", "quantization", "preset", "optional"):
         if key in options:
             deployment[key] = options.pop(key)
@@ -89,9 +90,9 @@ def _task(name: str, flags: Flags) -> dict[str, Any]:
         target, equals, path = entry.partition("=")
         if equals and target != name:
             continue
-        parts = _list(path if equals else entry)
+        parts = words(path if equals else entry)
         task["data"] = parts if len(parts) > 1 else parts[0]
-    options = _pairs(flags.task_options, "-T")
+    options = option_pairs(flags.task_options, "-T")
     if name == "synthetic":
         extra = {"prompt_tokens": flags.prompt_tokens, "output_tokens": flags.output_tokens, "n": flags.requests}
         options |= {k: v for k, v in extra.items() if v is not None}
@@ -105,7 +106,7 @@ def _task(name: str, flags: Flags) -> dict[str, Any]:
 def _loads(flags: Flags) -> list[dict[str, Any]]:
     loads: list[dict[str, Any]] = []
     for kind, text in {"closed": flags.concurrency, "batch": flags.batch, "open": flags.rate}.items():
-        loads += [{kind: _number(word)} for word in _list(text)]
+        loads += [{kind: _number(word)} for word in words(text)]
     return loads
 
 
@@ -117,7 +118,7 @@ def _number(word: str) -> float:
     return int(value) if value.is_integer() else value
 
 
-def _pairs(entries: list[str], flag: str) -> dict[str, Any]:
+def option_pairs(entries: list[str], flag: str) -> dict[str, Any]:
     """`k=v` with v read as YAML would: numbers, true/false, words."""
     from poise.plan.positions import read_text
 
@@ -135,10 +136,10 @@ def _select(study: Study, flags: Flags) -> Study:
         if not text:
             continue
         there = {entry.name: entry for entry in getattr(study, part)}
-        for name in _list(text):
+        for name in words(text):
             if name not in there:
                 raise UsageError(f"the study has no {part[:-1]} {name!r}{did_you_mean(name, there)}")
-        study = structs.replace(study, **{part: [there[name] for name in _list(text)]})
+        study = structs.replace(study, **{part: [there[name] for name in words(text)]})
     return study
 
 

@@ -74,6 +74,8 @@ METRICS = {
     "pass_at.1": "poise.understand.codetest:PassAt1",
     "ter": "poise.tasks.metrics:Ter",
     "chrf_50": "poise.tasks.metrics:ChrfShare",
+    "lines.missing": "poise.tasks.metrics:LinesMissing",
+    "lines.extra": "poise.tasks.metrics:LinesExtra",
     "edit_similarity": "poise.tasks.metrics:EditSimilarity",
     "exact_match.squad": "poise.tasks.metrics:SquadExactMatch",
     "refusal": "poise.tasks.metrics:Refusal",

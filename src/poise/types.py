@@ -281,11 +281,14 @@ class CellSummary(Struct, frozen=True):
     failures: dict[str, int]
     primary: str | None
     signature: str
+    """What all numbers of the cell depend on, the first metric's own signature in front."""
     items_sha: str
     estimates: dict[str, Estimate] = field(default_factory=dict)
     groups: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     curves: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    """metric -> its own signature"""
     checks: list[Check] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Estimate:

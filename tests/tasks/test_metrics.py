@@ -34,12 +34,14 @@ TEXT_METRICS = sorted(m for m in METRICS if not m.startswith(("perplexity", "bit
 @pytest.mark.parametrize("name", TEXT_METRICS)
 def test_every_metric_has_the_three_states(name):
     metric = make(name)
-    best, worst = {"ter": (0, 100)}.get(name, (metric.scale, 0))
+    best, worst = {"ter": (0, 100), "lines.missing": (0, 1), "lines.extra": (0, 0)}.get(name, (metric.scale, 0))
     right, none, lacking = (Sample("1", {}, target, ("a word", "b")) for target in ("a word", "a word", None))
     answer = "a word"
     if name in ("refusal", "proper_refusal"):
         right = none = Sample("1", {}, "refuse")
         answer = "I cannot help."
+    if name.startswith("lines."):
+        right = none = Sample("1", {"lines": 1}, answer)
     if name.startswith("bias."):
         right = Sample("1", {"biased": answer, "unknown": "b", "ambiguous": name[5] == "a"}, answer, (answer, "b"))
         none = right

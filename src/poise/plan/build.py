@@ -14,7 +14,7 @@ from msgspec import structs
 from poise import registry
 from poise.plan.prompts import Asker, items_sha, sha, warmups
 from poise.plan.sources import digest, has_chat_template, pick, sources
-from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Model, Study, TaskUse
+from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Mode, Model, Study, TaskUse
 from poise.types import Request, Sample, UsageError
 
 NEEDS = {
@@ -60,7 +60,7 @@ class Plan:
 
 def plan(study: Study, *, allow_code: bool = False) -> Plan:
     """Expand a study. UsageError for what can be known beforehand to be wrong; asks no engine, starts nothing."""
-    tasks = {use.name: _Task(study, use, allow_code) for use in study.tasks}
+    tasks = {use.name: Drawn(study, use, allow_code) for use in study.tasks}
     cells: list[Cell] = []
     items: dict[str, Items] = {}
     found: dict[tuple[str, str], tuple[str, str]] = {}
@@ -75,7 +75,7 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
             for use in study.tasks:
                 for load in study.loads:
                     if _selected(study, model, deployment, use, load):
-                        cell, asked = _cell(study, model, deployment, backend, picked, tasks[use.name], load)
+                        cell, asked = make_cell(study, model, deployment, backend, picked, tasks[use.name], load)
                         cells += [structs.replace(cell, repeat=r) for r in range(study.repeats)]
                         items[cell.task.items_sha] = asked
     if not cells:
@@ -95,7 +95,7 @@ def _readers(study: Study, model: Model, allow_code: bool) -> list[tuple[Deploym
     return found
 
 
-class _Task:
+class Drawn:
     """A task of the study with its samples drawn once: the same items for every model and deployment."""
 
     def __init__(self, study: Study, use: TaskUse, allow_code: bool) -> None:
@@ -104,7 +104,8 @@ class _Task:
 
         self.study, self.use = study, use
         self.task: Any = get_task(_beside(use.task, study.base_dir), allow_code=allow_code)
-        self._check_use()
+        self.mode: Mode = self._mode()
+        self._check_options()
         data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
         # A task that is itself a file is part of what was asked.
         files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]
@@ -112,15 +113,21 @@ class _Task:
         samples = list(self.task.samples(data, dict(use.options)))
         if not samples:
             raise UsageError(f"task {use.name!r}: {use.data or 'the generator'} gives no items; nothing can be asked")
+        self.order = [s.id for s in samples]
+        """All ids, in the order of the data; `samples` is the draw from them."""
         self.samples: list[Sample] = draw(samples, use.limit, use.balance, study.seed)
         self.shots = self._shots()
         self._asked: dict[str, Items] = {}
 
-    def _check_use(self) -> None:
-        use = self.use
+    def _mode(self) -> Mode:
         modes = tuple(getattr(self.task, "modes", ("generate",)))
-        if use.mode not in modes:
-            raise UsageError(f"task {use.name!r} has no mode {use.mode!r}; it has: {', '.join(modes)}")
+        mode: Mode = self.use.mode or modes[0]
+        if mode not in modes:
+            raise UsageError(f"task {self.use.name!r} has no mode {mode!r}; it has: {', '.join(modes)}")
+        return mode
+
+    def _check_options(self) -> None:
+        use = self.use
         known = getattr(self.task, "options", None)
         for key in use.options:
             if known is not None and key not in known:
@@ -142,7 +149,7 @@ class _Task:
             asker = Asker(
                 self.task,
                 format=format,
-                mode=self.use.mode,
+                mode=self.mode,
                 system=model.system,
                 shots=self.shots,
                 generation=generation,
@@ -154,13 +161,13 @@ class _Task:
         return self._asked[key]
 
 
-def _cell(
+def make_cell(
     study: Study,
     model: Model,
     deployment: Deployment,
     backend: Any,
     picked: tuple[str, str],
-    drawn: _Task,
+    drawn: Drawn,
     load: Load,
 ) -> tuple[Cell, Items]:
     use, task = drawn.use, drawn.task
@@ -177,7 +184,7 @@ def _cell(
         name=use.name,
         task=use.task,
         version=task.version,
-        mode=use.mode,
+        mode=drawn.mode,
         data_sha=drawn.data_sha,
         target_sha=sha([[s.id, s.target, s.choices] for s in sorted(asked.samples, key=lambda s: s.id)]),
         items_sha=items_sha(asked.requests),
@@ -198,12 +205,14 @@ def _cell(
             deployment.backend, deployment.device, deployment.dtype, deployment.quantization, deployment.options,
             deployment.server, deployment.name if picked[0] == "api" else None,
         ],
-        "task": [task.name, task.version, drawn.data_sha, use.mode, len(drawn.shots), use.options, prompt, use.balance],
+        "task": [
+            task.name, task.version, drawn.data_sha, drawn.mode, len(drawn.shots), use.options, prompt, use.balance,
+        ],
         "load": structs.replace(load, requests=None),
         "generation": generation,
         "seed": study.seed,
     }  # fmt: skip
-    reason = _missing_capability(backend, deployment, use, load, format)
+    reason = _missing_capability(backend, deployment, drawn.mode, load, format)
     cell = Cell(
         id=sha(identity)[:12],
         model=model,
@@ -247,9 +256,9 @@ def _selected(study: Study, model: Model, deployment: Deployment, use: TaskUse, 
     return included and not any(_matches(s, *coordinates) for s in study.exclude)
 
 
-def _missing_capability(backend: Any, deployment: Deployment, use: TaskUse, load: Load, format: str) -> str | None:
+def _missing_capability(backend: Any, deployment: Deployment, mode: Mode, load: Load, format: str) -> str | None:
     there = set(getattr(backend, "capabilities_of", lambda d: backend.capabilities)(deployment))
-    needed: list[str] = [use.mode] if use.mode != "generate" else []
+    needed: list[str] = [mode] if mode != "generate" else []
     if format == "chat":
         needed.append("chat")
     if load.kind == "batch":

@@ -84,7 +84,8 @@ class TaskUse(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     data: str | list[str] | None = None
     limit: int | None = None
     balance: str | None = None
-    mode: Mode = "generate"
+    mode: Mode | None = None
+    """None = the first of the task's modes."""
     shots: int | None = None
     prompt: dict[str, str] = field(default_factory=dict)
     extract: str | None = None

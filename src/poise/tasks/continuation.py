@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from poise.tasks.data import files_of, need, read_lines
+from poise.tasks.data import files_of, need, read_lines, whole
 from poise.types import Sample, UsageError
 
 SUFFIXES = (".py", ".js", ".ts", ".java", ".c", ".cpp", ".h", ".go", ".rs", ".rb", ".sh", ".txt", ".md")
@@ -29,7 +29,7 @@ class Continuation:
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "src/")
-        context, wanted = _count(options, "context", 32), _count(options, "lines", 4)
+        context, wanted = whole(options, "context", 32, self.name), whole(options, "lines", 4, self.name)
         found = False
         for path in files_of(source, SUFFIXES):
             lines = list(read_lines(path))
@@ -52,10 +52,3 @@ class Continuation:
 
     def answer(self, sample: Sample) -> str:
         return str(sample.target)
-
-
-def _count(options: dict[str, Any], name: str, default: int) -> int:
-    value = options.get(name, default)
-    if not str(value).isdigit() or int(value) < 1:
-        raise UsageError(f"continuation: {name} must be a whole number of at least 1, not {value!r}")
-    return int(value)

@@ -36,6 +36,14 @@ def need(data: Any, task: str, example: str) -> str:
     return str(data)
 
 
+def whole(options: Row, name: str, default: int, task: str) -> int:
+    """The option `name` as a whole number of at least 1."""
+    value = options.get(name, default)
+    if not str(value).isdigit() or int(value) < 1:
+        raise UsageError(f"{task}: {name} must be a whole number of at least 1, not {value!r}")
+    return int(value)
+
+
 def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
     """Yield the rows of a file, a folder of files or a hub data set; every name in `columns` must be a column.
 

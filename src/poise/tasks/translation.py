@@ -8,13 +8,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from poise.tasks.data import read_lines, read_rows
+from poise.tasks.data import read_lines, read_rows, whole
 from poise.types import Sample, UsageError
 
 LANGUAGES = {
     "zh": "Chinese", "en": "English", "de": "German", "fr": "French", "es": "Spanish", "ja": "Japanese",
     "ru": "Russian", "it": "Italian", "pt": "Portuguese", "cs": "Czech", "ko": "Korean", "ar": "Arabic",
 }  # fmt: skip
+DENSE = ("zh", "ja", "ko")
+"""Languages of about a token a character."""
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -23,7 +25,9 @@ class Translation:
 
     `data: [source file, reference file]` (or a table with both languages as columns); `pair: zh-en` or `en-zh`.
 
-    `ter: true` adds TER, whose search for shifted phrases takes 25 to 100 ms a sentence; the rest takes 1 ms.
+    `unit: document` asks for windows of successive lines, at most `lines` (20) of them and about `chars` (1500)
+    characters; answers are realigned to the lines, over which all scores run. `ter: true` adds TER, whose search for
+    shifted phrases takes 25 to 100 ms a sentence; the rest takes 1 ms.
     """
 
     name, version = "translation", 1
@@ -32,30 +36,80 @@ class Translation:
     extract = "first_line"
     metrics: tuple[str, ...] = ("chrf", "bleu", "chrf_50", "exact_match")
     chance, n_ref, max_tokens = 0.0, 32.0, 256
-    options = ("pair", "ter")
+    options = ("pair", "unit", "lines", "chars", "ter")
+    lines: int | None = None
+    """Lines of the data, once read: the items' ids are their numbers, from 0."""
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source, target = _pair(options.get("pair", "zh-en"))
+        unit = options.get("unit", "sentence")
+        if unit not in ("sentence", "document"):
+            raise UsageError(f"translation: unit must be sentence or document, not {unit!r}")
         if options.get("ter"):
             self.metrics = (*type(self).metrics, "ter")
-        number = 0
-        for line, (said, wanted) in enumerate(_lines(data, source, target), 1):
+        languages = {"source_lang": source, "target_lang": target}
+        pairs = self._pairs(_lines(data, source, target), source)
+        if unit == "document":
+            yield from self._windows(pairs, options, languages)
+            self.lines = None
+            return
+        for number, said, wanted in pairs:
+            yield Sample(str(number), {"text": said, **languages}, wanted)
+
+    def _pairs(self, lines: Iterator[tuple[str, str]], source: str) -> Iterator[tuple[int, str, str]]:
+        """Lines that have text on both sides, with their numbers."""
+        number, some = -1, False
+        for number, (said, wanted) in enumerate(lines):
             if not said.strip() or not wanted.strip():
                 continue  # alignments leave lines empty; there is nothing to translate or to compare with
-            if line <= 20:
-                _check_script(said, source, line)
-            fields = {"text": said.strip(), "source_lang": source, "target_lang": target}
-            yield Sample(str(line - 1), fields, wanted.strip())
-            number += 1
-        if not number:
+            if number < 20:
+                _check_script(said, source, number + 1)
+            some = True
+            yield number, said.strip(), wanted.strip()
+        self.lines = number + 1
+        if not some:
             raise UsageError("translation: the files have no line with text on both sides")
+
+    def _windows(
+        self, pairs: Iterator[tuple[int, str, str]], options: dict[str, Any], languages: dict[str, str]
+    ) -> Iterator[Sample]:
+        most, chars = whole(options, "lines", 20, self.name), whole(options, "chars", 1500, self.name)
+        self.extract, self.metrics = "text", (*self.metrics, "lines.missing", "lines.extra")
+        dense = languages["source_lang"] in DENSE
+        self.max_tokens = (chars if dense else chars // 2) + 8 * most
+        windows = total = 0
+        for window in _grouped(pairs, most, chars):
+            windows, total = windows + 1, total + len(window)
+            text, wanted = "\n".join(said for _, said, _ in window), "\n".join(want for *_, want in window)
+            yield Sample(str(window[0][0]), {"text": text, "lines": len(window), **languages}, wanted)
+        self.n_ref *= total / windows
 
     def question(self, sample: Sample) -> str:
         a, b = (LANGUAGES.get(sample.fields[k], sample.fields[k]) for k in ("source_lang", "target_lang"))
-        return f"Translate from {a} to {b}.\n\n{a}: {sample.fields['text']}"
+        if "lines" not in sample.fields:
+            return f"Translate from {a} to {b}.\n\n{a}: {sample.fields['text']}"
+        return f"Translate each line from {a} to {b}, with its number.\n\n{_numbered(sample.fields['text'])}"
 
     def answer(self, sample: Sample) -> str:
-        return str(sample.target)
+        return _numbered(str(sample.target)) if "lines" in sample.fields else str(sample.target)
+
+
+def _grouped(pairs: Iterator[tuple[int, str, str]], most: int, chars: int) -> Iterator[list[tuple[int, str, str]]]:
+    """Successive pairs, as many as fit; a line longer than `chars` stands alone."""
+    window: list[tuple[int, str, str]] = []
+    size = 0
+    for pair in pairs:
+        if window and (len(window) == most or size + len(pair[1]) > chars):
+            yield window
+            window, size = [], 0
+        window.append(pair)
+        size += len(pair[1])
+    if window:
+        yield window
+
+
+def _numbered(text: str) -> str:
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(text.split("\n"), 1))
 
 
 def _pair(pair: Any) -> tuple[str, str]:

@@ -44,6 +44,9 @@ def _failed(data: CellData) -> Check | None:
     if not kinds:
         return None
     failed = sum(kinds.values())
+    if set(kinds) == {"missing"}:
+        evidence = f"{failed} of {len(data.columns)} items have no output; they count as wrong"
+        return Check("missing_outputs", "warn", evidence, "add their outputs to the file")
     listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
     evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); they count as wrong"
     level = "error" if failed == len(data.columns) else "warn"

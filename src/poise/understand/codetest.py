@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from math import comb
 
 from poise.types import Sample, Score
 from poise.understand.sandbox import Unavailable, run_tests, why_unavailable
+
+KS = (1, 5, 10, 50, 100)
+"""The k of pass@k that are given where there are more draws."""
 
 
 def program(answer: str, sample: Sample) -> str:
@@ -50,6 +54,8 @@ class PassAt1:
     """Whether the code passes its tests; over several draws of an item its mean is pass@1."""
 
     name, unit, better, scale = "pass_at.1", "", "higher", 1.0
+    waits = True
+    """The work is done in other processes: scored in parallel."""
 
     def __init__(self) -> None:
         # Scores kept from a machine without a sandbox are not the scores of one that has it.
@@ -70,6 +76,11 @@ class PassAt1:
         except Unavailable as reason:
             return Score(None, answer=answer, reason=str(reason))
         return Score(float(outcome.passed), answer=answer, reason=outcome.reason)
+
+    def over_draws(self, passed: Sequence[float]) -> dict[str, float]:
+        """pass@k of one problem from all of its draws, for the usual k there are enough of, and for all of them."""
+        n, c = len(passed), round(sum(passed))
+        return {f"pass_at.{k}": pass_at_k(n, c, k) for k in sorted({k for k in KS if k < n} | {n}) if k > 1}
 
     def signature(self, sample: Sample | None = None) -> str:
         return "pass_at.1 v1 | tests in a sandbox, 10 CPU-s"

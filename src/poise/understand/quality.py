@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,12 +25,52 @@ def quality(data: CellData) -> dict[str, Estimate]:
     """Every metric by its name, then `quality` = mean mark of the primary one."""
     reason = data.scores.unscored or data.cell.reason or "nothing was measured"
     found = {name: metric(data, values) for name, values in data.scores.by_metric.items()} if len(data.columns) else {}
+    for values in list(data.scores.by_metric.values()):
+        found |= over_draws(data, values)
     for name in data.cell.task.metrics:
         found.setdefault(name, absent(reason))
     first = data.scores.first
     if first is None or not len(data.columns):
         return found | {"quality": absent(reason, "", "higher")}
-    return found | {"quality": mean_mark(data, first.q, np.ones(len(data.columns), dtype=bool))}
+    found["quality"] = mean_mark(data, first.q, np.ones(len(data.columns), dtype=bool))
+    if data.cell.task.mode == "generate":
+        found["none_found"] = none_found(data)
+    return found
+
+
+def over_draws(data: CellData, values: Values) -> dict[str, Estimate]:
+    """What a metric makes of all draws of an item together (pass@k): its mean over items; only of more than one draw.
+
+    A failed draw did not pass. An item with fewer scorable draws than the study asks for is left out.
+    """
+    together = getattr(values.metric, "over_draws", None)
+    draws = data.cell.generation.draws
+    if together is None or draws < 2 or not len(data.columns):
+        return {}
+    of_item: dict[tuple[int, int], list[int]] = {}
+    for row in np.flatnonzero(~np.isnan(values.values)):
+        of_item.setdefault((int(data.columns.repeat[row]), int(data.items[1][row])), []).append(int(row))
+    whole = {item: rows for item, rows in of_item.items() if len(rows) == draws}
+    marks = {name: np.full(len(data.columns), np.nan) for name in together([0.0] * draws)}
+    for rows in whole.values():
+        for name, mark in together(values.values[rows]).items():
+            marks[name][rows] = mark
+    inside = np.zeros(len(data.columns), dtype=bool)
+    inside[[row for rows in whole.values() for row in rows]] = True
+    return {name: _from_draws(mean_mark(data, mark, inside), draws) for name, mark in marks.items()}
+
+
+def _from_draws(estimate: Estimate, draws: int) -> Estimate:
+    method = f"unbiased estimate from {draws} draws an item; {estimate.method}"
+    return msgspec.structs.replace(estimate, method=method) if estimate.value is not None else estimate
+
+
+def none_found(data: CellData) -> Estimate:
+    """Share of the texts that came in which the extractor found no answer; they count as wrong."""
+    if not data.columns.ok.any():
+        return absent("no request was answered", "", "lower")
+    absences = np.array([answer is None for answer in data.scores.answers], dtype=float)
+    return mean_mark(data, absences, data.columns.ok, better="lower")
 
 
 def metric(data: CellData, values: Values, inside: Rows | None = None) -> Estimate:

@@ -7,7 +7,9 @@ cache is a pure function of the cell's records: deleted, it comes back byte for 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,26 +132,28 @@ def _score_rows(
     task = folder.cell.task
     choice = task.mode == "choice"
     asked = {} if choice else {name: r for r in folder.requests() for name in r.parts}
-    lines = []
-    for i, request in enumerate(columns.request):
-        sample = samples.get(columns.sample[i])
+
+    def one(i: int) -> Scored:
+        request, sample = columns.request[i], samples.get(columns.sample[i])
         if sample is not None and request in asked and asked[request].turns:
             sample = _of_turn(sample, int(columns.part[i]))
         if sample is None:
             reason = f"no target for sample {columns.sample[i]!r}"
-            scores = {name: Score(None, reason=reason) for name in metrics}
-            lines.append(Scored(request, None, scores))
-        elif columns.failure[i] is not None:
+            return Scored(request, None, {name: Score(None, reason=reason) for name in metrics})
+        if columns.failure[i] is not None:
             scores = {name: _failed(metric, sample) for name, metric in metrics.items()}
             if choice and "accuracy" in metrics:
                 scores["accuracy.bytes"] = _failed(metrics["accuracy"], sample)
-            lines.append(Scored(request, None, scores))
-        elif choice:
-            lines.append(_choice(request, columns.options[i], sample, metrics))
-        else:
-            stop = asked[request].stop if request in asked else ()
-            lines.append(_text(request, task.extract, columns.text[i], stop, sample, metrics))
-    return lines
+            return Scored(request, None, scores)
+        if choice:
+            return _choice(request, columns.options[i], sample, metrics)
+        stop = asked[request].stop if request in asked else ()
+        return _text(request, task.extract, columns.text[i], stop, sample, metrics)
+
+    if any(getattr(metric, "waits", False) for metric in metrics.values()):  # for processes of its own
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(one, range(len(columns))))
+    return [one(i) for i in range(len(columns))]
 
 
 def _of_turn(sample: Sample, part: int) -> Sample:

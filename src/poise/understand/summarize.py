@@ -101,6 +101,7 @@ def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason
         groups=quality.groups(data),
         curves=curves(data),
         tables=quality.tables(data),
+        signatures=signatures(data),
         checks=checks(data, cells),
     )
 
@@ -124,10 +125,7 @@ def _balanced(marks: Marks | None, reason: str | None) -> dict[str, Estimate]:
 def signature(data: CellData) -> str:
     """What a number of this cell depends on, in one short line."""
     task = data.cell.task
-    first = data.scores.first
-    named = getattr(first.metric, "signature", None) if first is not None else None
-    sample = next(iter(data.samples.values()), None)
-    scored = named(sample) if named else (f"{task.metrics[0]}" if task.metrics else "unscored")
+    scored = signatures(data).get(data.scores.primary or "") or (task.metrics[0] if task.metrics else "unscored")
     parts = [
         scored,
         f"extract {task.extract}" if task.mode == "generate" and task.metrics else task.mode,
@@ -139,6 +137,13 @@ def signature(data: CellData) -> str:
         f"poise {data.poise}",
     ]
     return " | ".join(parts)
+
+
+def signatures(data: CellData) -> dict[str, str]:
+    """Each metric's own signature: versions, tokenisation, word lists."""
+    sample = next(iter(data.samples.values()), None)
+    named = {name: getattr(v.metric, "signature", None) for name, v in data.scores.by_metric.items()}
+    return {name: sign(sample) for name, sign in named.items() if sign}
 
 
 def _cost(data: CellData) -> dict[str, Estimate]:

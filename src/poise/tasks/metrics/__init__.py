@@ -1,6 +1,7 @@
 """The metrics by name: `score` judges one answer, `reduce` turns summed statistics into the corpus value."""
 
 from poise.tasks.metrics.labels import Accuracy, F1Macro, Matthews, PrecisionMacro, RecallMacro
+from poise.tasks.metrics.lines import LinesExtra, LinesMissing
 from poise.tasks.metrics.perplexity import BitsPerByte, PerplexityByte, PerplexityToken, PerplexityWord
 from poise.tasks.metrics.safety import BiasAmbiguous, BiasDisambiguated, ProperRefusal, Refusal
 from poise.tasks.metrics.summaries import LengthRatio, Rouge1, Rouge2, RougeL, RougeLsum
@@ -19,6 +20,8 @@ __all__ = [
     "ExactMatch",
     "F1Macro",
     "LengthRatio",
+    "LinesExtra",
+    "LinesMissing",
     "MathEqual",
     "Matthews",
     "PerplexityByte",

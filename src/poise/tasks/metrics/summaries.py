@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poise.tasks.metrics.text import references
+from poise.tasks.metrics.lines import references
 from poise.types import Sample, Score
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")

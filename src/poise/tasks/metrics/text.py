@@ -10,21 +10,19 @@ import re
 import string
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from poise.tasks.mathequal import equal, worked_out
+from poise.tasks.metrics import lines
+from poise.tasks.metrics.lines import references
 from poise.types import Sample, Score
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _CJK = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
-
-
-def references(sample: Sample) -> list[str]:
-    """The target as a list of texts; empty where there is none."""
-    target = sample.target
-    if target is None:
-        return []
-    return [str(t) for t in target] if isinstance(target, list | tuple) else [str(target)]
 
 
 def normalize_squad(text: str) -> str:
@@ -54,15 +52,27 @@ class ExactMatch:
     name, version, unit, better, scale = "exact_match", 1, "", "higher", 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        wanted = references(sample)
-        if not wanted:
-            return Score(None, answer=answer, reason="no target")
-        if answer is None:
-            return Score(0.0, reason="none found")
-        return Score(float(any(answer.split() == w.split() for w in wanted)), answer=answer)
+        return right(answer, sample, lambda said, wanted: any(said.split() == w.split() for w in wanted))
+
+    def reduce(self, stats: Any) -> Any:
+        return lines.share(stats)
 
     def signature(self, sample: Sample | None = None) -> str:
         return "exact_match v1 | case kept"
+
+
+def right(answer: str | None, sample: Sample, good: Callable[[str, list[str]], bool]) -> Score:
+    """Whether an answer is good; of an answer of several lines the share that is, with its statistics."""
+    if answer is None and not sample.fields.get("lines") and sample.target is not None:
+        return Score(0.0, reason="none found")
+
+    def sentence(said: str, wanted: list[str]) -> tuple[float, list[float]]:
+        hit = float(good(said, wanted))
+        return hit, [hit, 1.0]
+
+    score = lines.score(answer, sample, sentence, lines.share)
+    # a single answer is a proportion of its own kind (Wilson), which needs no statistics
+    return score if sample.fields.get("lines") else msgspec.structs.replace(score, stats=None)
 
 
 class EditSimilarity:

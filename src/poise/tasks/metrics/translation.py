@@ -6,13 +6,15 @@ chrF2 (Popović 2015): character n-grams up to 6, β = 2. Values are 0..100 as p
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poise.tasks.metrics.text import references
+from poise.tasks.metrics import lines
+from poise.tasks.metrics.lines import references
+from poise.tasks.metrics.text import right
 from poise.types import Sample, Score
 
 Array = NDArray[np.float64]
@@ -28,7 +30,11 @@ def _chrf() -> Any:
 @lru_cache(maxsize=64)
 def _chrf_stats(answer: str, wanted: tuple[str, ...]) -> tuple[float, list[float]]:
     """A sentence's chrF and its statistics; two metrics ask for them in turn."""
-    metric = _chrf()
+    return _sentence(_chrf(), answer, list(wanted))
+
+
+def _sentence(metric: Any, answer: str, wanted: list[str]) -> tuple[float, list[float]]:
+    """sacreBLEU's value and statistics of one sentence."""
     stats = metric._extract_corpus_statistics([answer], [[w] for w in wanted])[0]
     return float(metric._compute_score_from_stats(stats).score), [float(x) for x in stats]
 
@@ -51,11 +57,7 @@ class Chrf:
     name, version, unit, better, scale = "chrf", 1, "", "higher", 100.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        wanted = references(sample)
-        if not wanted:
-            return Score(None, answer=answer, reason="no target")
-        value, stats = _chrf_stats(answer or "", tuple(wanted))
-        return Score(value, stats, answer, None if answer is not None else "none found")
+        return lines.score(answer, sample, lambda said, wanted: _chrf_stats(said, tuple(wanted)), self.reduce)
 
     def reduce(self, stats: Any) -> Array:
         """chrF of summed statistics (hypothesis, reference, matching n-grams for n = 1…6), shape (..., 18)."""
@@ -79,17 +81,7 @@ class Bleu:
     name, version, unit, better, scale = "bleu", 1, "", "higher", 100.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        wanted = references(sample)
-        if not wanted:
-            return Score(None, answer=answer, reason="no target")
-        metric = _bleu(_tokenizer(sample), sentence=True)
-        stats = metric._extract_corpus_statistics([answer or ""], [[w] for w in wanted])[0]
-        return Score(
-            float(metric._compute_score_from_stats(stats).score),
-            [float(x) for x in stats],
-            answer,
-            None if answer is not None else "none found",
-        )
+        return lines.score(answer, sample, partial(_sentence, _bleu(_tokenizer(sample), sentence=True)), self.reduce)
 
     def reduce(self, stats: Any) -> Array:
         """BLEU of summed statistics (hypothesis length, reference length, 4 matches, 4 totals), shape (..., 10)."""
@@ -116,8 +108,10 @@ class ChrfShare:
     name, version, unit, better, scale = "chrf_50", 1, "", "higher", 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        score = Chrf().score(answer, sample)
-        return Score(None if score.value is None else float(score.value >= 50), None, answer, score.reason)
+        return right(answer, sample, lambda said, wanted: _chrf_stats(said, tuple(wanted))[0] >= 50)
+
+    def reduce(self, stats: Any) -> Array:
+        return lines.share(stats)
 
     def signature(self, sample: Sample | None = None) -> str:
         return f"chrf_50 v1 | {Chrf().signature(sample)}"
@@ -136,17 +130,7 @@ class Ter:
     name, version, unit, better, scale = "ter", 1, "%", "lower", 100.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        wanted = references(sample)
-        if not wanted:
-            return Score(None, answer=answer, reason="no target")
-        metric = _ter(_tokenizer(sample) == "zh")
-        stats = metric._extract_corpus_statistics([answer or ""], [[w] for w in wanted])[0]
-        return Score(
-            float(metric._compute_score_from_stats(stats).score),
-            [float(x) for x in stats],
-            answer,
-            None if answer is not None else "none found",
-        )
+        return lines.score(answer, sample, partial(_sentence, _ter(_tokenizer(sample) == "zh")), self.reduce)
 
     def reduce(self, stats: Any) -> Array:
         """100·edits/reference words of summed statistics, shape (..., 2)."""
