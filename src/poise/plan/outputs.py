@@ -59,6 +59,8 @@ def plan_outputs(
     answers = _by_item(given, drawn, path)
     study = structs.replace(study, deployments=[deployment], generation={"draws": _draws(answers, path)})
     cell, items = make_cell(study, study.models[0], deployment, Elsewhere, (KIND, str(path)), drawn, study.loads[0])
+    if any(request.turns for request in items.requests):
+        raise UsageError(f"task {task} asks in several turns; one output an item cannot answer them")
     plan = Plan(study, [cell], {cell.task.items_sha: items})
     return plan, [_record(r, answers.get(r.sample_id, [])) for r in items.requests]
 
