@@ -60,6 +60,10 @@ class Request(Struct, frozen=True, omit_defaults=True):
     prompt: str | None = None
     messages: tuple[Message, ...] | None = None
     continuations: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    """Choice: the prompt of each continuation, where they have not all the same (`prompt` is then the first)."""
+    windows: Literal["overlapping", "disjoint"] = "overlapping"
+    """Perplexity: how a text longer than the context is cut; disjoint windows predict the first token too."""
     stop: tuple[str, ...] = ()
     max_tokens: int = 0
     min_tokens: int = 0
@@ -144,6 +148,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     token_logprobs: list[float] | None = None
     option_logprobs: list[list[float]] | None = None
     """Choice: log-probability of every token of every continuation, in order."""
+    option_greedy: list[bool] | None = None
+    """Choice: whether greedy decoding would write that continuation."""
     batch: Batch | None = None
     usage: dict[str, Any] | None = None
     """The engine's own accounting, verbatim (`prompt_tokens`, `completion_tokens` = all sampled tokens …)."""
@@ -210,6 +216,7 @@ class Answer(Struct):
     output_tokens: int | None = None
     token_logprobs: list[float] | None = None
     option_logprobs: list[list[float]] | None = None
+    option_greedy: list[bool] | None = None
     usage: dict[str, Any] | None = None
     finish_reason: str | None = None
     rendered: str | None = None

@@ -185,6 +185,7 @@ def record(
         output_tokens=answer.output_tokens,
         token_logprobs=answer.token_logprobs,
         option_logprobs=answer.option_logprobs,
+        option_greedy=answer.option_greedy,
         batch=batch,
         usage=answer.usage,
         finish_reason=answer.finish_reason,

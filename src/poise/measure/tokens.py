@@ -34,6 +34,8 @@ class Codec:
     size: int
     eos: frozenset[int]
     bos: int | None = None
+    start: int | None = None
+    """What a text begins with where nothing stands before it: BOS, else the tokenizer's end of text."""
     context: int | None = None
     render: Callable[[Sequence[Message]], str] | None = None
     """Messages -> prompt text that ends where the assistant begins; None: the model has no chat template."""
@@ -138,7 +140,8 @@ def folder_codec(folder: Path, eos: frozenset[int], context: int | None) -> Code
     tokenizer.no_padding()
     config = _read_json(home / "tokenizer_config.json")
     template = chat_template(folder) or chat_template(home)
-    bos = _content(config.get("bos_token"))
+    bos, end = (_content(config.get(name)) for name in ("bos_token", "eos_token"))
+    ids = [tokenizer.token_to_id(token) for token in (bos, end) if token]
     return Codec(
         encode=lambda text, special: list(tokenizer.encode(text, add_special_tokens=special).ids),
         decode=lambda ids: str(tokenizer.decode(ids)),
@@ -146,6 +149,7 @@ def folder_codec(folder: Path, eos: frozenset[int], context: int | None) -> Code
         size=tokenizer.get_vocab_size(),
         eos=eos,
         bos=tokenizer.token_to_id(bos) if bos else None,
+        start=next((i for i in ids if i is not None), None),
         context=context,
         render=renderer(template, config) if template else None,
         tokenizer_sha=tokenizer_sha(home),

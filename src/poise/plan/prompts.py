@@ -151,11 +151,9 @@ def warmups(requests: Sequence[Request], count: int) -> list[Request]:
             Message("user", f"{i + 1}. {reverse(model.messages[-1].content)}"),
         )
         prompt = None if model.prompt is None else f"{i + 1}. {reverse(model.prompt)}"
-        made.append(
-            msgspec.structs.replace(
-                model, id=f"warmup/{i}", sample_id=f"warmup/{i}", prompt=prompt, messages=messages, turns=()
-            )
-        )
+        contexts = tuple(f"{i + 1}. {reverse(context)}" for context in model.contexts)
+        asked = {"prompt": prompt, "messages": messages, "contexts": contexts, "turns": ()}
+        made.append(msgspec.structs.replace(model, id=f"warmup/{i}", sample_id=f"warmup/{i}", **asked))
     return made
 
 

@@ -14,6 +14,9 @@ from poise.measure.tokens import Codec, cut_at_stop, has_stop, split_pieces, sto
 from poise.plan.spec import Model
 from poise.types import Answer, Failure, Raw, Request, UsageError
 
+Ranked = tuple[list[float], bool]
+"""A continuation's log-probabilities, token by token, and whether greedy decoding would write just that."""
+
 
 @dataclass(slots=True)
 class Prepared:
@@ -21,8 +24,12 @@ class Prepared:
 
     request: Request
     ids: list[int] = field(default_factory=list)
+    contexts: list[list[int]] = field(default_factory=list)
+    """Choice: the distinct prompts' tokens (`ids` is the first's)."""
     options: list[list[int]] = field(default_factory=list)
     """Choice: the tokens of each continuation."""
+    after: list[int] = field(default_factory=list)
+    """Choice: which of `contexts` stands before each continuation."""
     windows: list[tuple[int, int, int]] = field(default_factory=list)
     """Perplexity: (first, first scored, end) positions in `ids`."""
     ends: frozenset[int] = frozenset()
@@ -98,32 +105,41 @@ def _choice(request: Request, text: str, special: bool, codec: Codec) -> Prepare
 
     Trailing blanks of the prompt belong to the continuation, where tokenizers keep them.
     """
-    stem = text.rstrip() if special else text
-    ids = codec.encode(stem, special)
-    if not ids and codec.bos is not None:
-        ids = [codec.bos]
-    _require(bool(ids), "empty", "the prompt has no tokens and the model has no BOS token")
     _require(bool(request.continuations), "empty", "a choice needs continuations")
-    options = [codec.encode(text + c, special)[len(ids) :] for c in request.continuations]
+    prompts = request.contexts or (text,) * len(request.continuations)
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    stems = [codec.encode(prompt.rstrip() if special else prompt, special) for prompt in places]
+    after = [places[prompt] for prompt in prompts]
+    options = [codec.encode(p + c, special)[len(stems[i]) :] for p, c, i in zip(prompts, request.continuations, after)]
     empty = next((c for c, option in zip(request.continuations, options) if not option), None)
     _require(empty is None, "empty", f"the continuation {empty!r} has no tokens of its own")
-    _fit(len(ids), max(map(len, options)), codec)
-    return Prepared(request, ids, options)
+    if not all(stems) and codec.start is not None:
+        stems = [stem or [codec.start] for stem in stems]
+    _require(all(stems), "empty", "the prompt has no tokens and the model has no token to begin with")
+    # the last token is never fed: it needs no position of its own
+    _fit(max(len(stems[i]) + len(o) for o, i in zip(options, after)) - 1, 0, codec)
+    return Prepared(request, stems[0], contexts=stems, options=options, after=after)
 
 
 def _windows(request: Request, text: str, special: bool, codec: Codec) -> Prepared:
-    """Windows of the context length, each moved by half of it: every token is scored once.
+    """Windows in which every token is scored once.
 
-    So every token but the first ones has at least half a context before it.
+    Overlapping: of the context's length, each moved by half of it, so that every token but the first ones has at
+    least half a context before it. Disjoint: only the last one reaches back over tokens that are scored already,
+    and the first token is predicted from the start token, as lm-evaluation-harness cuts.
     """
     ids = codec.encode(text, special)
-    if codec.bos is not None and ids[:1] != [codec.bos]:
+    disjoint = request.windows == "disjoint"
+    if disjoint and codec.start is not None:
+        ids = [codec.start, *ids]
+    elif codec.bos is not None and ids[:1] != [codec.bos]:
         ids = [codec.bos, *ids]
     _require(len(ids) > 1, "empty", "the text has no token that can be scored")
     size = codec.context or len(ids)
+    size, step = (size + 1, size) if disjoint else (size, size // 2)
     windows, scored = [], 1
     while scored < len(ids):
-        end = min(len(ids), max(size, scored + size // 2))
+        end = min(len(ids), max(size, scored + step))
         windows.append((max(0, end - size), scored, end))
         scored = end
     return Prepared(request, ids, windows=windows)
@@ -160,7 +176,7 @@ def run(batch: Sequence[Prepared], engine: Callable[[list[Prepared], int], list[
     return [_failed(sent, prepared.error) if prepared.error else next(answered) for prepared in batch]
 
 
-def scored(sent_ns: int, logprobs: list[list[float]] | list[float]) -> Raw:
+def scored(sent_ns: int, logprobs: list[Ranked] | list[float]) -> Raw:
     """The raw of a request that was scored, not generated."""
     return Raw(sent_ns=sent_ns, done_ns=perf_counter_ns(), data=logprobs, clock="engine")
 
@@ -239,13 +255,14 @@ def finish(prepared: Prepared, raw: Raw, codec: Codec) -> Answer:
     if prepared.request.kind == "generate":
         return _finish_generate(prepared, raw, codec, answer)
     scored = raw.data or []
-    answer.usage = {"prompt_tokens": len(prepared.ids), "completion_tokens": 0}
+    answer.usage = {"prompt_tokens": sum(map(len, prepared.contexts or [prepared.ids])), "completion_tokens": 0}
     if prepared.request.kind == "choice":
-        answer.option_logprobs = scored
+        answer.option_logprobs = [logprobs for logprobs, _ in scored]
+        answer.option_greedy = [greedy for _, greedy in scored]
     else:
         answer.token_logprobs = scored
         answer.usage |= {"scored_tokens": len(scored), "windows": len(prepared.windows)}
-        if codec.bos is None:
+        if codec.bos is None and prepared.request.windows == "overlapping":
             answer.usage["unscored_tokens"] = 1
     return answer
 

@@ -208,21 +208,27 @@ def _codec(transformers: Any, source: str, model: Model, loaded: Any, options: O
     fast = getattr(tokenizer, "backend_tokenizer", None)
 
     def decode(ids: Sequence[int]) -> str:
-        if fast is not None:  # what the wrapper calls, some ten times faster for the short windows of `split_pieces`
+        if fast is not None:  # what the wrapper calls, some ten times faster for short texts
             return str(fast.decode(list(ids), skip_special_tokens=True))
         return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def encode(text: str, special: bool) -> list[int]:
+        if fast is not None:
+            return list(fast.encode(text, add_special_tokens=special).ids)
+        return list(tokenizer.encode(text, add_special_tokens=special))
 
     def render(messages: Sequence[Any]) -> str:
         turns = [{"role": m.role, "content": m.content} for m in messages]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     return Codec(
-        encode=lambda text, special: list(tokenizer.encode(text, add_special_tokens=special)),
+        encode=encode,
         decode=decode,
         surface=tokenizer.convert_ids_to_tokens,
         size=len(tokenizer),
         eos=frozenset([ends] if isinstance(ends, int) else ends or ()),
         bos=tokenizer.bos_token_id,
+        start=tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id,
         context=_context(loaded.config.get_text_config()),
         render=render if template else None,
         tokenizer_sha=_tokenizer_sha(transformers, source, model.revision),

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 
 from poise.measure.backends import _inprocess
-from poise.measure.backends._inprocess import Prepared
+from poise.measure.backends._inprocess import Prepared, Ranked
 from poise.measure.host import default_threads
 from poise.measure.tokens import Codec, folder_codec
 from poise.plan.spec import Deployment, Model
@@ -133,19 +133,20 @@ class Onnx:
         params.set_search_options(max_length=min(length, self._codec.context or length), **search)
         return og.Generator(self._model, params)
 
-    def _score_options(self, prepared: Prepared) -> list[list[float]]:
-        """Log-probabilities of every continuation; the prompt is run once and its cache rewound to."""
-        options = prepared.options
-        generator = self._generator(len(prepared.ids) + max(map(len, options)))
-        first = log_softmax(_append(generator, prepared.ids)[-1])
-        scores = []
-        for option in options:
-            rows = [float(first[option[0]])]
-            if len(option) > 1:
-                generator.rewind_to(len(prepared.ids))
-                logits = log_softmax(_append(generator, option[:-1], rows=len(option) - 1))
-                rows += logits[np.arange(len(option) - 1), option[1:]].tolist()
-            scores.append(rows)
+    def _score_options(self, prepared: Prepared) -> list[Ranked]:
+        """Every continuation; a prompt is run once and its cache rewound to."""
+        scores: list[Ranked] = [([], True)] * len(prepared.options)
+        for place, context in enumerate(prepared.contexts):
+            asked = [i for i, after in enumerate(prepared.after) if after == place]
+            generator = self._generator(len(context) + max(len(prepared.options[i]) for i in asked))
+            first = log_softmax(_append(generator, context)[-1:])
+            for i in asked:
+                option, rows = prepared.options[i], first
+                if len(option) > 1:
+                    generator.rewind_to(len(context))
+                    rows = np.concatenate([first, log_softmax(_append(generator, option[:-1], rows=len(option) - 1))])
+                logprobs = rows[np.arange(len(option)), option].tolist()
+                scores[i] = (logprobs, rows.argmax(axis=-1).tolist() == option)
         return scores
 
     def _score_windows(self, prepared: Prepared) -> list[float]:

@@ -188,11 +188,11 @@ class OpenAI:
         if "score" not in self.capabilities or self.preset.completions is None or request.prompt is None:
             raise UsageError(f"{self.preset.name} gives no prompt log-probabilities here; try mode: generate")
         payloads, spans = [], []
-        start = len(request.prompt)
-        for continuation in request.continuations:
+        prompts = request.contexts or (request.prompt,) * len(request.continuations)
+        for prompt, continuation in zip(prompts, request.continuations, strict=True):
             body = {
                 "model": self.model,
-                "prompt": request.prompt + continuation,
+                "prompt": prompt + continuation,
                 "max_tokens": 1,  # 0 means "no limit" to some servers; the extra token is cut off by its offset
                 "temperature": 0.0,
                 "echo": True,
@@ -200,7 +200,7 @@ class OpenAI:
                 "stream": False,
             }
             payloads.append(self._payload(self.preset.completions, body))
-            spans.append((start, start + len(continuation)))
+            spans.append((len(prompt), len(prompt) + len(continuation)))
         return Prepared(payloads, request.deadline_s, spans)
 
     def _payload(self, path: str, body: dict[str, Any]) -> bytes:

@@ -6,7 +6,6 @@ pass, one choice of token on the device and one transfer to the host for the who
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,15 +13,12 @@ from typing import Any
 from poise.measure.backends import _inprocess
 from poise.measure.backends._inprocess import Prepared
 from poise.measure.backends._transformers_load import Options, check, load
+from poise.measure.backends._transformers_score import Scorer
 from poise.plan.spec import Deployment, Model
 from poise.types import Answer, Opened, Raw, Request, UsageError
 
-CHUNK = 512
-"""Tokens whose logits are held at once while a text is scored."""
 CACHE_NAMES = ("cache", "past_key_values")
 """What `forward` and its output call the key-value cache: transformers 5.24 renamed it."""
-OPTIONS_AT_ONCE = 16
-"""Continuations of one choice that run as one batch over copies of the prompt's cache."""
 
 
 class Transformers:
@@ -46,6 +42,7 @@ class Transformers:
         if not self._cache or getattr(inner, "_is_stateful", False):  # a recurrent state cannot be padded or cut
             kind = loaded.model.config.model_type
             raise UsageError(f"model {model.name!r} ({kind}) keeps no key-value cache; serve it and use backend openai")
+        self._scorer = Scorer(self._torch, self._device, self._forward, loaded.codec.size)
         return Opened(loaded.versions, loaded.settings, loaded.codec.tokenizer_sha, loaded.codec.template_sha)
 
     def prepare(self, request: Request) -> Prepared:
@@ -68,10 +65,9 @@ class Transformers:
 
     def _answer(self, batch: list[Prepared], sent_ns: int) -> list[Raw]:
         kind = batch[0].request.kind
-        if kind == "choice":
-            return [_inprocess.scored(sent_ns, self._score_options(p)) for p in batch]
-        if kind == "windows":
-            return [_inprocess.scored(sent_ns, self._score_windows(p)) for p in batch]
+        if kind != "generate":
+            score = self._scorer.options if kind == "choice" else self._scorer.windows
+            return [_inprocess.scored(sent_ns, scores) for scores in score(batch)]
         return _inprocess.decode(batch, self._stepper(batch), sent_ns, self._codec)
 
     def _stepper(self, batch: Sequence[Prepared]) -> Callable[[], list[int]]:
@@ -96,27 +92,23 @@ class Transformers:
         def step() -> list[int]:
             nonlocal ids, past, width, positions
             if padded:
-                out = forward(ids, past, 1, attention_mask=mask[:, :width], position_ids=positions)
+                logits, past = forward(ids, past, 1, attention_mask=mask[:, :width], position_ids=positions)
                 positions = positions[:, -1:] + 1
             else:
-                out = forward(ids, past, 1)
-            past = self._kept(out)
-            token = choose(out.logits[:, -1])
+                logits, past = forward(ids, past, 1)
+            token = choose(logits[:, -1])
             ids = token[:, None]
             width += 1
             return token.tolist()  # type: ignore[no-any-return]
 
         return step
 
-    def _forward(self, ids: Any, past: Any, keep: int, **more: Any) -> Any:
-        """One forward pass with logits for the last `keep` positions (at least these, where a model gives all)."""
+    def _forward(self, ids: Any, past: Any, keep: int, **more: Any) -> tuple[Any, Any]:
+        """One pass: logits of the last `keep` positions (at least these, where a model gives all), and the cache."""
         given = {"logits_to_keep": keep, **more}
         known = {k: v for k, v in given.items() if k in self._takes}
-        return self._model(input_ids=ids, use_cache=True, **{self._cache: past}, **known)
-
-    def _kept(self, out: Any) -> Any:
-        """The cache that a forward pass leaves behind."""
-        return getattr(out, self._cache)
+        out = self._model(input_ids=ids, use_cache=True, **{self._cache: past}, **known)
+        return out.logits, getattr(out, self._cache)
 
     def _chooser(self, request: Request) -> Callable[[Any], Any]:
         """Logits (batch, vocabulary) -> token ids (batch,): greedy, or seeded sampling with temperature and top-p.
@@ -144,48 +136,3 @@ class Transformers:
             return torch.multinomial(chances, 1, generator=generator)[:, 0]
 
         return choose
-
-    def _score_options(self, prepared: Prepared) -> list[list[float]]:
-        """Log-probabilities of every continuation.
-
-        The prompt is run once; longer continuations run as a batch over copies of its cache (padding stands to
-        their right, where causal attention never looks).
-        """
-        torch = self._torch
-        out = self._forward(self._row(prepared.ids), None, 1)
-        first = out.logits[0, -1].float().log_softmax(-1)
-        scores = [[first[option[0]]] for option in prepared.options]
-        longer = [i for i, option in enumerate(prepared.options) if len(option) > 1]
-        for low in range(0, len(longer), OPTIONS_AT_ONCE):
-            part = longer[low : low + OPTIONS_AT_ONCE]
-            options = [prepared.options[i] for i in part]
-            width = max(map(len, options))
-            fed = torch.tensor([o[:-1] + [0] * (width - len(o)) for o in options], device=self._device)
-            aims = torch.tensor([o[1:] + [0] * (width - len(o)) for o in options], device=self._device)
-            past = copy.deepcopy(self._kept(out))
-            past.batch_repeat_interleave(len(part))
-            logits = self._forward(fed, past, width - 1).logits[:, 1 - width :].float().log_softmax(-1)
-            found = logits.gather(-1, aims[:, :, None])[:, :, 0]
-            for i, option, row in zip(part, options, found):
-                scores[i] += list(row[: len(option) - 1])
-        flat = torch.stack([value for row in scores for value in row]).tolist()
-        taken = iter(flat)
-        return [[next(taken) for _ in row] for row in scores]
-
-    def _score_windows(self, prepared: Prepared) -> list[float]:
-        torch, parts = self._torch, []
-        for start, scored, end in prepared.windows:
-            past = None
-            for low in range(start, end - 1, CHUNK):
-                high = min(low + CHUNK, end - 1)
-                wanted = max(0, high - max(low, scored - 1))
-                out = self._forward(self._row(prepared.ids[low:high]), past, max(1, wanted))
-                past = self._kept(out)
-                if wanted:
-                    aims = self._row(prepared.ids[high - wanted + 1 : high + 1])[0]
-                    logits = out.logits[0, -wanted:].float().log_softmax(-1)
-                    parts.append(logits.gather(-1, aims[:, None])[:, 0])
-        return torch.cat(parts).tolist()  # type: ignore[no-any-return]
-
-    def _row(self, ids: list[int]) -> Any:
-        return self._torch.tensor([ids], device=self._device)
