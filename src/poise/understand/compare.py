@@ -125,24 +125,24 @@ def _pair(a: CellData, b: CellData) -> tuple[list[Difference], list[str]]:
         )
     names = (_label(a), _label(b))
     names = names if names[0] != names[1] else (f"{names[0]} ({a.run})", f"{names[1]} ({b.run})")
-    asked_a, asked_b = _asked(a), _asked(b)
-    shared = [k for k in asked_a if k in asked_b]
+    rows_a, rows_b = asked(a), asked(b)
+    shared = [k for k in rows_a if k in rows_b]
     notes = []
-    if len(shared) < max(len(asked_a), len(asked_b)):
-        notes.append(f"{task.name}: {len(shared)} items were asked alike of {len(asked_a)} and {len(asked_b)}")
+    if len(shared) < max(len(rows_a), len(rows_b)):
+        notes.append(f"{task.name}: {len(shared)} items were asked alike of {len(rows_a)} and {len(rows_b)}")
     if not shared:
         return [], notes
     if _templates(a) != _templates(b):
         notes.append(f"{task.name}: {names[0]} and {names[1]} render prompts by different templates")
-    rows = [asked_a[k] for k in shared], [asked_b[k] for k in shared]
+    rows = [rows_a[k] for k in shared], [rows_b[k] for k in shared]
     found = []
     if a.scores.first is not None and b.scores.first is not None:
-        q = [_means(side.scores.first.q, r) for side, r in zip((a, b), rows) if side.scores.first is not None]
-        found.append(_difference(a, names, "quality", q[0], q[1]))
+        q = [means(side.scores.first.q, r) for side, r in zip((a, b), rows) if side.scores.first is not None]
+        found.append(difference(a, names, "quality", q[0], q[1]))
     streamed = a.columns.streamed and b.columns.streamed
     for name in _TIMES if streamed else ("e2e_s",):
-        times = [_means(getattr(side.columns, name), r) for side, r in zip((a, b), rows)]
-        found.append(_difference(a, names, f"{name}.mean", times[0], times[1]))
+        times = [means(getattr(side.columns, name), r) for side, r in zip((a, b), rows)]
+        found.append(difference(a, names, f"{name}.mean", times[0], times[1]))
     return [d for d in found if d is not None], notes
 
 
@@ -150,7 +150,7 @@ def _label(c: CellData) -> str:
     return f"{c.cell.model.name} on {c.deployment}"
 
 
-def _asked(c: CellData) -> dict[tuple[str, int, str], list[int]]:
+def asked(c: CellData) -> dict[tuple[str, int, str], list[int]]:
     """Rows (one a repeat) of every question by (sample, draw, asked_sha)."""
     sha = {part: r.asked_sha for r in c.folder.requests() for part in r.parts}
     found: dict[tuple[str, int, str], list[int]] = {}
@@ -164,13 +164,14 @@ def _templates(c: CellData) -> set[str | None]:
     return {s.template_sha for repeat in c.segments for s in repeat if s.event == "start"}
 
 
-def _means(values: Floats, rows: list[list[int]]) -> Floats:
+def means(values: Floats, rows: list[list[int]]) -> Floats:
     """Mean of each item's repeats; NaN where one is missing or infinite."""
     finite = np.where(np.isfinite(values), values, np.nan)
     return np.array([float(np.mean(finite[r])) for r in rows])
 
 
-def _difference(cell: CellData, names: tuple[str, str], name: str, a: Floats, b: Floats) -> Difference | None:
+def difference(cell: CellData, names: tuple[str, str], name: str, a: Floats, b: Floats) -> Difference | None:
+    """The paired difference of one quantity, item by item; None for fewer than two items."""
     both = ~np.isnan(a) & ~np.isnan(b)
     a, b = a[both], b[both]
     if len(a) < 2:

@@ -26,6 +26,7 @@ from poise.understand.resources import resources
 from poise.understand.score import keep
 from poise.understand.stalls import stalls
 from poise.understand.systems import key_of, model_summary, systems, task_marks
+from poise.understand.under_load import UnderLoad, falls, quality_estimate, under_load
 from poise.understand.verdict import verdict
 
 Source = Run | str | os.PathLike[str]
@@ -44,7 +45,11 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     ranked = systems(cells)
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
-    found = [_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c))) for c in cells]
+    effects = under_load(cells)
+    found = [
+        _cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c)), effects.get(id(c)))
+        for c in cells
+    ]
     summary = Summary(
         format=FORMAT,
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
@@ -73,13 +78,20 @@ def _finite(value: Any) -> Any:
 # ---------------------------------------------------------------- one cell
 
 
-def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason: str | None) -> CellSummary:
+def _cell(
+    data: CellData, cells: Sequence[CellData], marks: Marks | None, reason: str | None, effect: UnderLoad | None
+) -> CellSummary:
     c = data.columns
     state, why = state_of(data)
     failed = failures(data)
     numbers = quality.quality(data) | _balanced(marks, reason or why) | estimates.times(data)
     numbers |= stalls(data) | estimates.throughput(data) | delivered(data) | client(data) | at_limit(data)
     numbers |= by_outcome(data) | resources(data) | _cost(data)
+    tables, found = quality.tables(data), checks(data, cells)
+    if effect is not None:
+        numbers["quality_under_load"] = quality_estimate(effect)
+        tables["under_load"] = msgspec.to_builtins(effect)
+        found += [check] if (check := falls(effect)) else []
     return CellSummary(
         id=data.cell.id,
         run=data.run,
@@ -100,9 +112,9 @@ def _cell(data: CellData, cells: Sequence[CellData], marks: Marks | None, reason
         estimates=numbers,
         groups=quality.groups(data),
         curves=curves(data),
-        tables=quality.tables(data),
+        tables=tables,
         signatures=signatures(data),
-        checks=checks(data, cells),
+        checks=found,
     )
 
 
