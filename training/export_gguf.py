@@ -1,6 +1,12 @@
-"""Writes a Llama folder of the bundled kind (safetensors, byte-level BPE with single digits) as a GGUF file."""
+"""Writes a Llama folder of the bundled kind (safetensors, byte-level BPE with single digits) as a GGUF file.
+
+    python training/export_gguf.py src/poise/bundled/xs xs.gguf
+
+For llama.cpp and servers built on it. All weights become fp32, as the other engines compute. Needs gguf, safetensors.
+"""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +25,6 @@ WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_he
 
 
 def write_gguf(folder: Path, target: Path) -> None:
-    """All weights in fp32; needs the packages gguf and safetensors."""
     from gguf import GGUFWriter, TokenType
     from safetensors.numpy import load_file
 
@@ -56,7 +61,7 @@ def write_gguf(folder: Path, target: Path) -> None:
     w.add_add_bos_token(False)
 
     for name, tensor in load_file(folder / "model.safetensors").items():
-        stem = name.removesuffix(".weight")
+        stem, tensor = name.removesuffix(".weight"), tensor.astype("float32")
         if stem in WHOLE:
             w.add_tensor(f"{WHOLE[stem]}.weight", tensor)
             continue
@@ -70,3 +75,7 @@ def write_gguf(folder: Path, target: Path) -> None:
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
+
+
+if __name__ == "__main__":
+    write_gguf(Path(sys.argv[1]), Path(sys.argv[2]))
