@@ -4,7 +4,7 @@
 
 VENV   ?= .venv
 PYTHON ?= python3
-EXTRAS ?= dev,transformers,frames
+EXTRAS ?= dev,transformers,frames,serving
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 

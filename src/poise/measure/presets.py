@@ -31,8 +31,14 @@ class Preset(Struct, frozen=True):
     ignore_eos: str | None = None
     chat_max_tokens: str = "max_tokens"
     seed: bool = True
+    plain: dict[str, Any] = field(default_factory=dict)
+    """Body fields that switch off this server's own sampling defaults that change answers: penalties, top-k."""
     no_cache: dict[str, Any] = field(default_factory=dict)
     """Body fields that switch the reuse of cached prompts off."""
+    prefix_cache: Literal["on", "off", "unknown"] = "unknown"
+    """Whether a prompt's beginning is computed anew when an earlier request began alike."""
+    hints: dict[str, str] = field(default_factory=dict)
+    """Kind of failure -> what it means with this server, and what to do."""
     hosts: tuple[str, ...] = ()
     """Hosts that may be given the provider's key; a leading dot stands for any subdomain."""
     auth: Literal["bearer", "api-key"] = "bearer"
@@ -43,6 +49,7 @@ class Preset(Struct, frozen=True):
         return self.min_tokens is not None or self.ignore_eos is not None
 
 
+_LLAMA = {"repeat_penalty": 1.0, "top_k": 0, "min_p": 0.0}
 _TABLE = (
     Preset("generic", health=None, seed=True),
     Preset("openai", health=None, chat_max_tokens="max_completion_tokens", hosts=("api.openai.com",)),
@@ -58,15 +65,43 @@ _TABLE = (
     Preset("vllm", port=8000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos"),
     Preset("sglang", port=30000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos"),
     Preset("tgi", port=8080),
-    Preset("llama-server", port=8080, ignore_eos="ignore_eos", no_cache={"cache_prompt": False}),
-    Preset("llama-cpp-python", port=8000, health="/v1/models", usage="none", echo_logprobs=True),
+    Preset(
+        "llama-server",
+        port=8080,
+        ignore_eos="ignore_eos",
+        plain=_LLAMA,
+        no_cache={"cache_prompt": False},
+        prefix_cache="off",
+    ),
+    Preset(
+        "llama-cpp-python",
+        port=8000,
+        health="/v1/models",
+        usage="none",
+        echo_logprobs=True,
+        min_tokens="min_tokens",
+        plain=_LLAMA,
+        prefix_cache="on",
+        hints={
+            "closed": "this server breaks a stream off when the next request comes; "
+            "start it with --interrupt_requests false"
+        },
+        basis="run",
+    ),
     Preset("ollama", port=11434, health="/api/version"),
     Preset("lmstudio", port=1234, health="/v1/models"),
     Preset("mlx", port=8080, basis="run"),
     Preset("mlc", port=8000, health="/v1/models"),
     Preset("lightllm", port=8000, completions=None, usage="none", logprobs=False, ignore_eos="ignore_eos"),
     Preset("deepspeed-mii", port=8000, usage="none", logprobs=False, seed=False),
-    Preset("transformers-serve", port=8000, usage="always", logprobs=False, basis="run"),
+    Preset(
+        "transformers-serve",
+        port=8000,
+        usage="always",
+        logprobs=False,
+        plain={"frequency_penalty": 0.0},  # it replaces the repetition penalty of the model's generation config
+        basis="run",
+    ),
 )
 PRESETS = {p.name: p for p in _TABLE}
 

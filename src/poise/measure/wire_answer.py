@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -179,24 +178,6 @@ def token_logprobs(logprobs: Any) -> list[float]:
     else:
         values = logprobs.get("token_logprobs") or []
     return [float(v) for v in values if isinstance(v, int | float)]
-
-
-def echoed_logprobs(body: bytes, start: int, end: int) -> list[float]:
-    """Log-probabilities of the echoed tokens that overlap the characters [start, end); ValueError if there are none."""
-    document = msgspec.json.decode(body)
-    try:
-        found = document["choices"][0]["logprobs"]
-        offsets, values = found["text_offset"], found["token_logprobs"]
-        if any(at < 0 for at in offsets):  # SGLang writes -1: count along the tokens' own text
-            offsets = list(accumulate(map(len, found["tokens"][:-1]), initial=0))
-        stops = [*offsets[1:], end]  # without a generated token behind it, the last one ends where the text does
-        chosen = [v for at, stop, v in zip(offsets, stops, values, strict=True) if at < end and stop > start]
-        out = [float(v) for v in chosen]
-    except (KeyError, IndexError, TypeError):
-        raise ValueError("the server returned no log-probabilities of the prompt, or none of its first token") from None
-    if not out:
-        raise ValueError("no echoed token covers the choice")
-    return out
 
 
 def body_segments(exchange: Exchange, max_bytes: int) -> tuple[list[tuple[int, bytes]], str | None]:

@@ -12,7 +12,6 @@ from poise.measure import wire
 from poise.measure.backends.openai import OpenAI
 from poise.measure.mock_answers import MockConfig, prompt_sha
 from poise.measure.mock_server import running
-from poise.measure.wire_answer import echoed_logprobs
 from poise.plan.spec import Deployment, Model
 from poise.types import Message, Request, UsageError
 
@@ -220,7 +219,7 @@ async def echoing(reader, writer):
         )
 
 
-def test_choices_are_scored_through_echoed_prompts():
+def scored(request):
     async def main():
         server = await asyncio.start_server(echoing, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -228,7 +227,7 @@ def test_choices_are_scored_through_echoed_prompts():
         assert "score" in OpenAI.capabilities_of(deployment)
         backend = OpenAI()
         backend.open(Model("m", {"api": "x"}), deployment)
-        prepared = backend.prepare(request("abé", kind="choice", continuations=(" yes", "né")))
+        prepared = backend.prepare(request)
         raw = await backend.send(prepared)
         answer = backend.finish(prepared, raw)
         backend.close()
@@ -238,25 +237,32 @@ def test_choices_are_scored_through_echoed_prompts():
 
     raw, answer = wire.run(main())
     assert answer.error is None and raw.stamps == [] and raw.sent_ns < raw.done_ns
+    return answer
+
+
+def test_choices_are_scored_through_echoed_prompts():
+    answer = scored(request("abé", kind="choice", continuations=(" yes", "né")))
     assert answer.option_logprobs == [[-0.3, -0.4, -0.5, -0.6], [-0.3, -0.4]]
 
 
-@pytest.mark.parametrize(("start", "found"), [(4, [-2.0, -3.0]), (3, [-2.0, -3.0]), (6, [-3.0])])
-def test_a_token_across_the_border_belongs_to_the_choice(start, found):
-    logprobs = {"token_logprobs": [None, -2.0, -3.0, -9.0], "text_offset": [0, 3, 6, 8]}
-    body = json.dumps({"choices": [{"logprobs": logprobs}]}).encode()
-    assert echoed_logprobs(body, start, 8) == found
+def test_a_text_is_scored_through_its_echo():
+    """Every token but the first, which nothing stands before; the generated one does not count."""
+    assert scored(request("abc\n", kind="windows")).token_logprobs == [-0.1, -0.2, -0.3]
 
 
-def test_offsets_are_counted_where_the_server_gives_none():
-    logprobs = {"tokens": ["ab ", "né", "e"], "token_logprobs": [None, -2.0, -9.0], "text_offset": [-1, -1, -1]}
-    assert echoed_logprobs(json.dumps({"choices": [{"logprobs": logprobs}]}).encode(), 3, 5) == [-2.0]
+def test_penalties_that_a_server_applies_unasked_are_switched_off_and_its_habits_explained():
+    async def main():
+        async with opened(
+            MockConfig(gap_s=0.002, error_share=1.0, faults=("early-close",)), preset="llama-cpp-python"
+        ) as backend:
+            prepared = backend.prepare(request())
+            body = json.loads(prepared.payloads[0].split(b"\r\n\r\n")[1])
+            answer = backend.finish(prepared, await backend.send(prepared))
+            return body, answer
 
-
-@pytest.mark.parametrize("logprobs", [None, {}, {"token_logprobs": [], "text_offset": []}])
-def test_a_server_without_prompt_logprobs_is_a_recorded_failure(logprobs):
-    with pytest.raises(ValueError):
-        echoed_logprobs(json.dumps({"choices": [{"logprobs": logprobs}]}).encode(), 1, 2)
+    body, answer = wire.run(main())
+    assert (body["repeat_penalty"], body["top_k"], body["min_p"]) == (1.0, 0, 0.0)
+    assert answer.error.kind == "closed" and "--interrupt_requests false" in answer.error.message
 
 
 def test_what_cannot_be_asked_is_refused_in_prepare():

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import importlib.util
-import math
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,9 +29,9 @@ pytestmark = [
 ]
 
 
-def needs(*names):
+def needs(install, *names):
     missing = [name for name in names if importlib.util.find_spec(name) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"this server needs {', '.join(missing)}")
+    return pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)} here: pip install {install}")
 
 
 @contextlib.contextmanager
@@ -58,6 +59,9 @@ def serving(folder, *command):
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(10)
+            server.kill()
 
 
 def asked(base_url, preset, name, requests):
@@ -82,12 +86,12 @@ def generations():
     ]
 
 
-def reference():
+def reference(model=MODEL):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
-    return torch, AutoTokenizer.from_pretrained(MODEL), AutoModelForCausalLM.from_pretrained(MODEL)
+    return torch, AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
 
 
 def texts_in_process():
@@ -111,7 +115,7 @@ def check(answers):
     assert texts == [text.strip() for text in texts_in_process()]
 
 
-@needs("torch", "transformers", "fastapi", "uvicorn", "openai")
+@needs("'poise[serving]'", "torch", "transformers", "fastapi", "uvicorn", "openai")
 def test_transformers_serve(tmp_path):
     with serving(tmp_path, "transformers.cli.transformers", "serve", "--device", "cpu") as url:
         answers = asked(url, "transformers-serve", str(MODEL), generations())
@@ -119,7 +123,7 @@ def test_transformers_serve(tmp_path):
     assert all(a.usage["completion_tokens"] >= len(a.pieces) for _, a in answers), "usage comes unasked"
 
 
-@needs("torch", "transformers", "mlx_lm")
+@needs("mlx-lm 'mlx[cpu]'", "torch", "transformers", "mlx_lm")
 def test_mlx_server(tmp_path):
     """HTTP/1.0, answers ended by the connection, keep-alive comments between the events."""
     with serving(tmp_path, "mlx_lm", "server", "--model", str(MODEL)) as url:
@@ -128,23 +132,64 @@ def test_mlx_server(tmp_path):
     assert all(a.usage["completion_tokens"] >= len(a.pieces) for _, a in answers)
 
 
-@needs("torch", "transformers", "llama_cpp", "gguf", "fastapi", "uvicorn")
-def test_llama_cpp_server(tmp_path):
-    sys.path.insert(0, str(Path(__file__).parent))
-    from llama_gguf import write_gguf
+def write_gguf(folder, target):
+    script = MODEL.parents[3] / "training" / "export_gguf.py"
+    subprocess.run([sys.executable, script, folder, target], check=True)
+    return str(target)
 
-    write_gguf(MODEL, tmp_path / "xs.gguf")
+
+LLAMA = ["--n_ctx", "1024", "--logits_all", "true", "--n_threads", "1", "--type_k", "0", "--type_v", "0"]
+
+
+@needs("'llama-cpp-python[server]' gguf", "torch", "transformers", "llama_cpp", "gguf", "fastapi", "uvicorn")
+def test_llama_cpp_server(tmp_path):
+    """Prompt log-probabilities come one token late for a model without a begin-of-text token: refused, not recorded."""
     choice = Request("c", "c", "choice", "", prompt=PROMPTS[1], continuations=(" positive", " negative"))
-    flags = ["--model", str(tmp_path / "xs.gguf"), "--n_ctx", "1024", "--logits_all", "true", "--n_threads", "1"]
-    with serving(tmp_path, "llama_cpp.server", *flags) as url:
-        *answers, (_, scored) = asked(url, "llama-cpp-python", "xs", [*generations(), choice])
+    with serving(tmp_path, "llama_cpp.server", "--model", write_gguf(MODEL, tmp_path / "xs.gguf"), *LLAMA) as url:
+        *answers, (_, refused) = asked(url, "llama-cpp-python", "xs", [*generations(), choice])
     check(answers)
-    assert scored.error is None
-    torch, tokenizer, model = reference()
-    for continuation, found in zip(choice.continuations, scored.option_logprobs):
-        start = len(tokenizer(choice.prompt).input_ids)
-        ids = tokenizer(choice.prompt + continuation, return_tensors="pt").input_ids
+    assert refused.option_logprobs is None and "one token late" in refused.error.message
+
+
+@needs("'llama-cpp-python[server]' gguf", "torch", "transformers", "llama_cpp", "gguf", "fastapi", "uvicorn")
+def test_llama_cpp_server_scores_prompts_behind_a_begin_of_text(tmp_path):
+    model = with_begin_of_text(MODEL, tmp_path / "xs-bos")
+    choice = Request("c", "c", "choice", "", prompt=PROMPTS[1], continuations=(" positive", " negative", " 好的"))
+    text = Request("t", "t", "windows", "", prompt="".join(PROMPTS))
+    with serving(tmp_path, "llama_cpp.server", "--model", write_gguf(model, tmp_path / "bos.gguf"), *LLAMA) as url:
+        (_, scored), (_, whole) = asked(url, "llama-cpp-python", "xs", [choice, text])
+    assert scored.error is None and whole.error is None
+    torch, tokenizer, network = reference(model)
+
+    def logprobs(text):
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        assert ids[0, 0] == tokenizer.bos_token_id
         with torch.no_grad():
-            log_p = model(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[start - 1 :, 0]
-        assert len(found) == len(log_p)
-        assert math.isclose(sum(found), float(log_p.sum()), rel_tol=1e-3)
+            return network(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0].tolist()
+
+    assert whole.token_logprobs == pytest.approx(logprobs(text.prompt)[1:], abs=1e-3), "never one of the first token"
+    start = len(logprobs(choice.prompt))
+    for continuation, found in zip(choice.continuations, scored.option_logprobs, strict=True):
+        assert found == pytest.approx(logprobs(choice.prompt + continuation)[start:], abs=1e-3)
+
+
+def with_begin_of_text(folder, target):
+    """The model with its end-of-text token before every prompt: what stood between texts when it was trained."""
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("onnx"))
+    eos = {"id": "<eos>", "ids": [0], "tokens": ["<eos>"]}
+    begin = {"SpecialToken": {"id": "<eos>", "type_id": 0}}
+    a, b = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    template = {
+        "type": "TemplateProcessing",
+        "single": [begin, a],
+        "pair": [begin, a, b],
+        "special_tokens": {"<eos>": eos},
+    }
+    for name, changes in {
+        "config.json": {"bos_token_id": 0},
+        "tokenizer.json": {"post_processor": template},
+        "tokenizer_config.json": {"bos_token": "<eos>"},
+    }.items():
+        file = target / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return target

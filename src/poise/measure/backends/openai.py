@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 import msgspec
 from msgspec import Struct, field
 
+from poise.measure.echo import echo_body, read_echo
 from poise.measure.presets import Preset, preset_for
 from poise.measure.wire import Exchange
-from poise.measure.wire_answer import NOT_JSON, body_segments, clean, echoed_logprobs, read_answer
+from poise.measure.wire_answer import NOT_JSON, body_segments, clean, read_answer
 from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
 from poise.plan.spec import Deployment, Model
@@ -40,12 +41,19 @@ class OpenAIOptions(Struct, frozen=True, forbid_unknown_fields=True):
     max_response_bytes: int = 64 * 1024 * 1024
 
 
+class Scored(Struct, frozen=True):
+    """Texts whose log-probabilities are asked for: of an option from its character in `starts` on, of a window all."""
+
+    texts: list[str]
+    starts: list[int] | None = None
+
+
 class Prepared(Struct):
-    """Bytes to write, one payload (one an option in choice mode: then `spans` are the options' character ranges)."""
+    """Bytes to write: one payload, or one an option in choice mode."""
 
     payloads: list[bytes]
     deadline_s: float
-    spans: list[tuple[int, int]] | None = None
+    scored: Scored | None = None
 
 
 class OpenAI:
@@ -86,7 +94,7 @@ class OpenAI:
                 "preset": self.preset.name,
                 "stream": options.stream,
                 "endpoint": options.endpoint,
-                "prefix_cache": "off" if self.preset.no_cache else "unknown",
+                "prefix_cache": self.preset.prefix_cache,
                 "tls": self.target.tls,
                 "proxy": self.target.proxy is not None,
             }
@@ -101,10 +109,8 @@ class OpenAI:
 
     def prepare(self, request: Request) -> Prepared:
         """The complete HTTP request(s) as bytes; UsageError for what this server cannot be asked."""
-        if request.kind == "windows":
-            raise UsageError("perplexity windows need the model's tokenizer; not measurable through a server")
-        if request.kind == "choice":
-            return self._prepare_choice(request)
+        if request.kind != "generate":
+            return self._prepare_scored(request)
         body = self._sampling(request)
         path = self._path(request)
         if path == self.preset.chat:
@@ -147,9 +153,11 @@ class OpenAI:
         if raw.error is not None and raw.error.kind == "connect":
             return Answer(status=raw.status, error=raw.error)
         raw.stamps, answer = read_answer(raw.data[-1], self.options.max_response_bytes, self.key)
-        if prepared.spans is not None:
+        if prepared.scored is not None:
             bodies = [b"".join(d for _, d in body_segments(e, self.options.max_response_bytes)[0]) for e in raw.data]
-            raw.stamps, answer = [], _choice_answer(prepared.spans, bodies, answer)
+            raw.stamps, answer = [], _scored_answer(prepared.scored, bodies, answer)
+        if answer.error is not None and (hint := self.preset.hints.get(answer.error.kind)):
+            answer.error = msgspec.structs.replace(answer.error, message=f"{answer.error.message} ({hint})")
         raw.status, raw.error, raw.data = answer.status, answer.error, None
         return answer
 
@@ -184,27 +192,20 @@ class OpenAI:
             body["stream_options"] = {"include_usage": True}
         return body
 
-    def _prepare_choice(self, request: Request) -> Prepared:
+    def _prepare_scored(self, request: Request) -> Prepared:
         if "score" not in self.capabilities or self.preset.completions is None or request.prompt is None:
             raise UsageError(f"{self.preset.name} gives no prompt log-probabilities here; try mode: generate")
-        payloads, spans = [], []
-        prompts = request.contexts or (request.prompt,) * len(request.continuations)
-        for prompt, continuation in zip(prompts, request.continuations, strict=True):
-            body = {
-                "model": self.model,
-                "prompt": prompt + continuation,
-                "max_tokens": 1,  # 0 means "no limit" to some servers; the extra token is cut off by its offset
-                "temperature": 0.0,
-                "echo": True,
-                "logprobs": 1,
-                "stream": False,
-            }
-            payloads.append(self._payload(self.preset.completions, body))
-            spans.append((len(prompt), len(prompt) + len(continuation)))
-        return Prepared(payloads, request.deadline_s, spans)
+        if request.kind == "choice":
+            prompts = request.contexts or (request.prompt,) * len(request.continuations)
+            texts = [p + c for p, c in zip(prompts, request.continuations, strict=True)]
+            scored = Scored(texts, [len(p) for p in prompts])
+        else:  # one window: without the model's tokenizer a text that is too long for it cannot be cut
+            scored = Scored([request.prompt])
+        payloads = [self._payload(self.preset.completions, echo_body(self.model, t)) for t in scored.texts]
+        return Prepared(payloads, request.deadline_s, scored)
 
     def _payload(self, path: str, body: dict[str, Any]) -> bytes:
-        body = {**body, **self.preset.no_cache, **self.options.extra_body}
+        body = {**body, **self.preset.plain, **self.preset.no_cache, **self.options.extra_body}
         for name in self.options.omit:
             body.pop(name, None)
         data = msgspec.json.encode(body)
@@ -261,16 +262,17 @@ def _key(deployment: Deployment, target: Target, preset: Preset, options: OpenAI
     return key
 
 
-def _choice_answer(spans: list[tuple[int, int]], bodies: list[bytes], last: Answer) -> Answer:
-    """Log-probabilities of every option from the echoed prompts, or the failure that ended the series."""
+def _scored_answer(scored: Scored, bodies: list[bytes], last: Answer) -> Answer:
+    """Log-probabilities of every option, or of the whole text, or the failure that ended the series."""
     if last.error is not None:
         return Answer(status=last.status, error=last.error)
-    options = []
-    for (start, end), body in zip(spans, bodies, strict=True):
-        try:
-            options.append(echoed_logprobs(body, start, end))
-        except (ValueError, *NOT_JSON) as e:
-            return Answer(status="error", error=Failure("parse", clean(str(e), None)))
+    try:
+        echoes = [read_echo(body, text) for body, text in zip(bodies, scored.texts, strict=True)]
+        if scored.starts is None:
+            return Answer(token_logprobs=echoes[0].scored(), usage=last.usage)
+        options = [e.between(at, len(t)) for e, at, t in zip(echoes, scored.starts, scored.texts, strict=True)]
+    except (ValueError, *NOT_JSON) as e:
+        return Answer(status="error", error=Failure("parse", clean(str(e), None)))
     return Answer(option_logprobs=options, usage=last.usage)
 
 
