@@ -78,6 +78,8 @@ class Request(Struct, frozen=True, omit_defaults=True):
     """What the user says after each answer: message contents, or blocks of text where the prompt is raw."""
     part: int = 0
     """Which turn of its conversation this is, once it is sent on its own."""
+    shared_chars: int | None = None
+    """Where the shared part of a synthetic prompt ends. Asked again, it differs from there on; None: word for word."""
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class Remote(Local):
 def locally(requests: list[Request], size: int = 1) -> list[Record]:
     out: list[Record] = []
     load = Load("batch", size) if size > 1 else Load("closed", 1)
-    groups = drive.batches(requests, {r.id for r in requests}, load)
+    groups = drive.groups(requests, lambda _: True, load.width)
     drive.in_process(Local(), groups, out.extend, segment=0, batched=size > 1, attempts={"a#1": 2}, alive=lambda: None)
     return out
 
@@ -122,7 +122,7 @@ def test_a_batch_moves_on_a_turn_at_a_time() -> None:
 
 def test_a_batch_is_sampled_alike() -> None:
     warm, cold = talk("a", "p", temperature=0.7), talk("b", "p")
-    groups = drive.batches([warm, cold, warm], {"a", "b"}, Load("batch", 8))
+    groups = drive.groups([warm, cold, warm], lambda _: True, 8)
     assert [[r.temperature for r in g] for g in groups] == [[0.7, 0.7], [0.0]]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from poise.measure import drive
+from poise.plan.repeat import sequence
 from poise.plan.spec import Load
 from poise.types import Answer, Failure, Raw, Record, Request
 
@@ -38,9 +39,8 @@ class Local:
 
 def drive_local(prompts: list[str], size: int = 1) -> list[Record]:
     requests = [request(str(i), p) for i, p in enumerate(prompts)]
-    load = Load("batch", size) if size > 1 else Load("closed", 1)
     out: list[Record] = []
-    groups = drive.batches(requests, {r.id for r in requests}, load)
+    groups = drive.groups(requests, lambda _: True, size)
     drive.in_process(Local(), groups, out.extend, segment=3, batched=size > 1, attempts={"1": 1}, alive=lambda: None)
     return out
 
@@ -60,11 +60,33 @@ def test_failures_are_recorded_where_they_happen() -> None:
 
 
 def test_batches_are_the_same_when_resumed() -> None:
-    requests = [request(str(i), "x" * (10 - i)) for i in range(7)]
-    load = Load("batch", 3, order="length")
-    everything = [[r.id for r in g] for g in drive.batches(requests, {r.id for r in requests}, load)]
-    assert everything == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
-    assert [[r.id for r in g] for g in drive.batches(requests, {"2"}, load)] == [["3", "2", "1"]]
+    requests = [request(str(i)) for i in range(7)]
+    everything = [[r.id for r in g] for g in drive.groups(requests, lambda _: True, 3)]
+    assert everything == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+    assert [[r.id for r in g] for g in drive.groups(requests, lambda r: r.id == "4", 3)] == [["3", "4", "5"]]
+
+
+def test_a_duration_ends_on_the_backends_clock() -> None:
+    # every answer of Local ends 40 ns after it was sent, all at the same reading: 39 ns are over after the first
+    def asked(seconds: float) -> int:
+        out: list[Record] = []
+        groups = drive.groups([request(str(i)) for i in range(5)], lambda _: True, 1)
+        drive.in_process(
+            Local(), groups, out.extend, segment=0, batched=False, attempts={}, alive=lambda: None, seconds=seconds
+        )
+        return len(out)
+
+    assert asked(39e-9) == 1 and asked(41e-9) == 5
+
+
+def test_a_closed_loop_stops_when_its_time_is_over() -> None:
+    backend, out = Remote(delay=0.001), []
+    driver = drive.Concurrent(backend, out.extend, segment=0, attempts={}, retries=0, alive=lambda: None)
+    endless = sequence([request("a"), request("b")])
+    asyncio.run(driver.run(drive.until(endless, 0.05), Load("closed", 3)))
+    sent = sorted(r.timeline.sent_ns for r in out)
+    assert 3 < len(out) == len({r.request_id for r in out}) and backend.most == 3
+    assert sent[-1] - sent[0] < 50_000_000
 
 
 def test_a_batch_shares_its_frame() -> None:
@@ -150,7 +172,7 @@ def test_alive_is_asked_before_every_send(size: int) -> None:
 
     requests = [request(str(i)) for i in range(3)]
     out: list[Record] = []
-    groups = drive.batches(requests, {"0", "1", "2"}, Load("closed", 1))
+    groups = drive.groups(requests, lambda _: True, size)
     with pytest.raises(SystemExit):
         drive.in_process(Local(), groups, out.extend, segment=0, batched=False, attempts={}, alive=gone)
     assert out == []

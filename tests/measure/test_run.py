@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import poise
 from poise.measure.run import execute
 from poise.plan.build import plan
 from poise.plan.read import load_study
@@ -140,6 +141,59 @@ def test_an_optional_deployment_is_skipped_with_the_reason(tmp_path: Path) -> No
     assert outcome.failed == {} and len(outcome.skipped) == 2
     states = {(f.cell.deployment.name, f.cell.state) for f in Run(tmp_path / "run").cells()}
     assert states == {("scripted", "planned"), ("openai", "skipped")}
+
+
+def test_more_requests_than_items_ask_them_again(tmp_path: Path) -> None:
+    task = {"task": "synthetic", "options": {"n": 4}}
+    go(study(tmp_path, tasks=[task], loads=[{"closed": 1, "requests": 10}]), tmp_path / "run")
+    first = measured(tmp_path / "run")["synthetic"]
+    assert first[4:] == [f"{i}/1" for i in first[:4]] + [f"{i}/2" for i in first[:2]]
+    go(study(tmp_path, tasks=[task], loads=[{"closed": 1, "requests": 12}]), tmp_path / "run")
+    assert measured(tmp_path / "run")["synthetic"] == [*first, f"{first[2]}/2", f"{first[3]}/2"]
+    (cell,) = poise.summarize(tmp_path / "run").cells
+    assert (cell.state, cell.planned, cell.n) == ("ok", 12, 12)
+
+
+def test_batches_of_repeated_items_are_whole(tmp_path: Path) -> None:
+    task = {"task": "synthetic", "options": {"n": 4}}
+    go(study(tmp_path, tasks=[task], loads=[{"batch": 3, "order": "length", "requests": 7}]), tmp_path / "run")
+    (folder,) = Run(tmp_path / "run").cells()
+    sizes = [r.batch.size for r in folder.records() if r.phase == "measure" and r.batch]
+    assert sizes == [3] * 6 + [1]
+
+
+def test_a_timed_load_asks_until_its_time_is_over(tmp_path: Path) -> None:
+    # an answer of four tokens takes 80 ms on the virtual clock: after 12 of them 0.96 s are over, after 13 it is 1.04 s
+    def timed(duration_s: float, **more: Any) -> dict[str, Any]:
+        tasks = [{"task": "synthetic", "options": {"n": 5, "output_tokens": 4}}]
+        loads = [{"closed": 1, "duration_s": duration_s, **more}]
+        return study(tmp_path, {"gap_s": 0.01, "ttft_s": 0.05}, tasks=tasks, loads=loads)
+
+    go(timed(1.0), tmp_path / "run")
+    assert len(set(measured(tmp_path / "run")["synthetic"])) == 13
+    (cell,) = poise.summarize(tmp_path / "run").cells
+    assert (cell.state, cell.planned, cell.n) == ("ok", 13, 13)
+    before = (tmp_path / "run").rglob("records.jsonl").__next__().read_bytes()
+    go(timed(1.0), tmp_path / "run")
+    assert (tmp_path / "run").rglob("records.jsonl").__next__().read_bytes() == before
+    go(timed(9.0, requests=3), tmp_path / "few")
+    assert len(measured(tmp_path / "few")["synthetic"]) == 3
+
+
+def test_a_timed_load_goes_on_for_what_is_left(tmp_path: Path) -> None:
+    # each process answers three warm-ups and four requests of 80 ms, then it dies
+    tasks = [{"task": "synthetic", "options": {"n": 5, "output_tokens": 4}}]
+    options = {"gap_s": 0.01, "ttft_s": 0.05, "crash_after": 8}
+    data = study(tmp_path, options, tasks=tasks, loads=[{"closed": 1, "duration_s": 1}])
+    counts = []
+    for _ in range(4):
+        go(data, tmp_path / "run")
+        (cell,) = poise.summarize(tmp_path / "run").cells
+        counts.append((cell.n, cell.state))
+    assert counts == [(4, "failed"), (8, "failed"), (12, "failed"), (13, "ok")]
+    assert len(set(measured(tmp_path / "run")["synthetic"])) == 13
+    go(data, tmp_path / "run")
+    assert len(measured(tmp_path / "run")["synthetic"]) == 13
 
 
 SCRIPT = """

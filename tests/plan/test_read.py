@@ -1,9 +1,10 @@
 """Studies: what is accepted, and one clear sentence with line and column for what is not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poise.plan.read import load_study, study_builtins, to_yaml
@@ -105,13 +106,55 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         load_study(tmp_path / "absent.yaml")
 
 
+RATE = st.floats(0.5, 99)
+COMMON = st.fixed_dictionaries({}, optional={"requests": st.integers(1, 9), "duration_s": RATE})
+ARRIVALS = st.fixed_dictionaries(
+    {}, optional={"arrivals": st.sampled_from(["constant", "poisson", "gamma"]), "burstiness": RATE}
+)
+LOADS = st.one_of(
+    st.builds(
+        lambda kind, sizes, more: {kind: sizes, **more},
+        st.sampled_from(["closed", "batch"]),
+        st.lists(st.integers(1, 99), min_size=1, unique=True),
+        COMMON,
+    ),
+    st.builds(lambda rate, a, more: {"open": rate, **a, **more}, RATE, ARRIVALS, COMMON),
+    st.builds(lambda lo, up, a, more: {"ramp": [lo, lo + up], **a, **more}, RATE, RATE, ARRIVALS, COMMON),
+)
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        ("{closed: 1, open: 2}", "two load kinds in one: closed and open"),
+        ("{opne: 2}", "no load kind; did you mean 'open'"),
+        ("{closed: 0}", "0 is not a positive whole number"),
+        ("{closed: 1.5}", "1.5 is not a positive whole number"),
+        ("{open: [1, -2]}", "-2 is not a positive rate"),
+        ("{ramp: [5, 5]}", "not two rising rates"),
+        ("{ramp: 5}", "not two rising rates"),
+        ("{closed: 2, arrivals: constant}", "unknown key of a load of kind closed: 'arrivals'"),
+        ("{open: 2, order: length}", "unknown key of a load of kind open: 'order'"),
+        ("{open: 2, duration_s: 0}", "duration_s: 0 is not a positive number"),
+        ("{open: 2, requests: yes}", "requests: 'yes' is not a positive number"),
+        ("{open: 2, requests: 1.5}", "expected int"),
+        ("{open: 2, arrivals: normal}", "invalid enum value 'normal'"),
+        ("7", "a load is a mapping"),
+    ],
+)
+def test_a_wrong_load_is_named_with_its_place(tmp_path: Path, load: str, says: str) -> None:
+    with pytest.raises(UsageError, match=r"s\.yaml:4:") as caught:
+        read(tmp_path, GOOD + f"loads: [{load}]\n")
+    assert says in str(caught.value)
+
+
 @given(
     st.integers(0, 99),
     st.integers(1, 5),
-    st.sampled_from(["closed", "batch"]),
-    st.lists(st.integers(1, 99), min_size=1, unique=True),
+    st.lists(LOADS, min_size=1, max_size=3, unique_by=lambda load: next(iter(load))),
 )
-def test_a_study_survives_the_way_through_yaml(seed: int, repeats: int, kind: str, sizes: list[int]) -> None:
+@settings(deadline=None)
+def test_a_study_survives_the_way_through_yaml(seed: int, repeats: int, loads: list[dict[str, Any]]) -> None:
     import yaml
 
     data = {
@@ -120,7 +163,7 @@ def test_a_study_survives_the_way_through_yaml(seed: int, repeats: int, kind: st
         "tasks": ["sst2"],
         "seed": seed,
         "repeats": repeats,
-        "loads": [{kind: sizes}],
+        "loads": loads,
     }
     study = load_study(data, name="n")
     again = load_study(yaml.safe_load(to_yaml(study)), name="other")

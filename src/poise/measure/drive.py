@@ -11,7 +11,7 @@ import asyncio
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from poise.plan.spec import Load
@@ -24,28 +24,37 @@ RETRYABLE_HTTP = (429, 503)
 _COLLECT_EVERY = 512
 
 
-def batches(requests: Sequence[Request], pending: set[str], load: Load) -> Iterator[list[Request]]:
-    """The groups that are sent together. Made from all requests, so that a resumed run has the same batches.
+def groups(requests: Iterable[Request], pending: Callable[[Request], bool], size: int) -> Iterator[list[Request]]:
+    """The requests that are sent together. Made from all requests, so that a resumed run has the same batches.
 
     A batch with one request missing runs again as a whole (CONTRACT §3). Its members are sampled alike: engines take
     one temperature for all rows.
     """
-    if load.kind != "batch":
-        yield from ([r] for r in requests if r.id in pending)
-        return
     alike: dict[float, list[Request]] = {}
-    for request in sorted(requests, key=_length) if load.order == "length" else requests:
-        alike.setdefault(request.temperature, []).append(request)
-    size = int(load.value)
-    for ordered in alike.values():
-        for start in range(0, len(ordered), size):
-            group = ordered[start : start + size]
-            if any(r.id in pending for r in group):
+    for request in requests:
+        group = alike.setdefault(request.temperature, [])
+        group.append(request)
+        if len(group) == size:
+            del alike[request.temperature]
+            if any(map(pending, group)):
                 yield group
+    yield from (group for group in alike.values() if any(map(pending, group)))
 
 
-def _length(request: Request) -> int:
-    return len(request.prompt or "") or sum(len(m.content) for m in request.messages or ())
+def until(requests: Iterable[Request], seconds: float) -> Iterator[Request]:
+    """The requests as they are taken, until the time is over that runs from the first one on."""
+    start = None
+    for request in requests:
+        now = time.perf_counter_ns()
+        start = now if start is None else start
+        if now - start >= seconds * 1e9:
+            return
+        yield request
+
+
+def length(request: Request) -> int:
+    """Characters of the prompt."""
+    return len(request.prompt or "") + sum(len(m.content) for m in request.messages or ())
 
 
 def in_process(
@@ -58,11 +67,14 @@ def in_process(
     attempts: dict[str, int],
     alive: Callable[[], None],
     phase: Phase = "measure",
+    seconds: float | None = None,
 ) -> None:
     """Drive a backend that runs in this process, one request or one static batch after another.
 
-    The conversations of a group move on together, a turn at a time.
+    The conversations of a group move on together, a turn at a time. Where `seconds` are given, nothing more is sent
+    once they are over on the backend's clock.
     """
+    began = None
     for number, group in enumerate(groups):
         said: dict[str, list[str]] = {request.id: [] for request in group}
         for part in range(max(len(request.parts) for request in group)):
@@ -88,6 +100,10 @@ def in_process(
                 else:
                     rest += skipped(request, part + 1, phase, segment, attempts)
             write(records + rest)
+            began = results[0][0].sent_ns if began is None else began
+            ended = max(raw.done_ns or raw.sent_ns for raw, _ in results)
+        if seconds is not None and began is not None and ended - began >= seconds * 1e9:
+            return
         if number % _COLLECT_EVERY == _COLLECT_EVERY - 1:
             gc.collect(1)
 
@@ -216,13 +232,13 @@ class Concurrent:
         self._wake = asyncio.Event()
         self._closing = False
 
-    async def run(self, requests: Sequence[Request], load: Load, due_ns: Sequence[int] | None = None) -> None:
+    async def run(self, requests: Iterable[Request], load: Load, due_ns: Sequence[int] | None = None) -> None:
         """Send everything and return when all is recorded. `due_ns`: offsets from now, one a request (open loop)."""
         drain = asyncio.create_task(self._drain())
         ticker = asyncio.create_task(self._tick())
-        width = int(load.value) if load.kind == "closed" else 64
+        width = min(load.width, len(requests)) if isinstance(requests, Sequence) else load.width
         if hasattr(self.backend, "warm"):
-            await self.backend.warm(min(width, len(requests)))
+            await self.backend.warm(width)
         sending = asyncio.ensure_future(self._send(requests, width, load.max_in_flight, due_ns))
         try:  # whichever ends first: a full disk ends the recording, and then nothing more must be sent
             await asyncio.wait((sending, drain), return_when=asyncio.FIRST_COMPLETED)
@@ -236,19 +252,19 @@ class Concurrent:
         await drain
         await sending
 
-    async def _send(self, requests: Sequence[Request], width: int, cap: int, due_ns: Sequence[int] | None) -> None:
+    async def _send(self, requests: Iterable[Request], width: int, cap: int, due_ns: Sequence[int] | None) -> None:
         if due_ns is not None:
             await self._open(requests, due_ns, cap)
             return
         todo = iter(requests)
-        await asyncio.gather(*(self._lane(todo) for _ in range(min(width, len(requests)))))
+        await asyncio.gather(*(self._lane(todo) for _ in range(width)))
 
     async def _lane(self, todo: Iterator[Request]) -> None:
         for request in todo:
             self.alive()
             await self._ask(request, None)
 
-    async def _open(self, requests: Sequence[Request], due_ns: Sequence[int], cap: int) -> None:
+    async def _open(self, requests: Iterable[Request], due_ns: Sequence[int], cap: int) -> None:
         start = time.perf_counter_ns() + 5_000_000
         running: set[asyncio.Task[None]] = set()
         for request, offset in zip(requests, due_ns, strict=True):

@@ -24,7 +24,6 @@ from poise.measure import host, preflight
 from poise.measure.redact import redact
 from poise.measure.worker import Command, Event, Job
 from poise.plan.build import Plan, label, workers
-from poise.plan.schedule import due_times
 from poise.plan.spec import Cell
 from poise.store.run import Appender, CellFolder, Run, Segment, encode_pretty, write_atomic
 from poise.store.write import Lock, missing, prepare
@@ -192,7 +191,7 @@ class _Group:
                 folder=str(folder.path),
                 warmup=warmup,
                 retry_failed=self.retry_failed,
-                due_ns=due_times(cell.load, len(self.plan.items[cell.task.items_sha].requests), cell.seed),
+                due_ns=self.plan.due_ns(cell),
             )
         )
         count, position = already - len(warmup), records.stat().st_size if records.exists() else 0

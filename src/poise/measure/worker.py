@@ -17,6 +17,8 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from msgspec import Struct, field
 
 from poise import registry
 from poise.measure import drive
-from poise.plan.spec import Cell, Deployment, Model
+from poise.plan.repeat import asked, sequence
+from poise.plan.spec import Deployment, Load, Model
 from poise.store.run import Appender, CellFolder, Segment
 from poise.types import LagSample, Opened, PoiseError, Record, Request
 
@@ -97,11 +100,11 @@ def main() -> int:
 def run_cell(backend: Any, opened: Opened, job: Job, command: Command, load_s: float, runner: asyncio.Runner) -> None:
     """Run what is missing of one cell; everything observed goes to its folder."""
     folder = CellFolder(Path(command.run), Path(command.folder))
-    cell = folder.cell
-    requests = folder.requests()
     done = attempts_made(folder.records())
-    # a conversation that lacks a turn runs again from its first
-    pending = {r.id for r in requests if any(_is_pending(done.get(part), command.retry_failed) for part in r.parts)}
+
+    def pending(request: Request) -> bool:  # a conversation that lacks a turn runs again from its first
+        return any(_is_pending(done.get(part), command.retry_failed) for part in request.parts)
+
     segment = sum(1 for s in folder.segments() if s.event == "start")
     records, segments = Appender(folder.path / "records.jsonl"), Appender(folder.path / "segments.jsonl")
     segments.write(
@@ -122,7 +125,7 @@ def run_cell(backend: Any, opened: Opened, job: Job, command: Command, load_s: f
     gc.disable()
     try:
         attempts = {k: v for k, (v, _) in done.items()}
-        _drive(backend, cell, job, command, requests, pending, records, segment, attempts, runner)
+        _drive(backend, folder, job, command, pending, records, segment, attempts, runner)
         segments.write([_anchor("end", segment)])
     except PoiseError as error:
         with contextlib.suppress(PoiseError):  # a full disk may refuse this line too
@@ -137,11 +140,10 @@ def run_cell(backend: Any, opened: Opened, job: Job, command: Command, load_s: f
 
 def _drive(
     backend: Any,
-    cell: Cell,
+    folder: CellFolder,
     job: Job,
     command: Command,
-    requests: list[Request],
-    pending: set[str],
+    pending: Callable[[Request], bool],
     records: Appender,
     segment: int,
     attempts: dict[str, int],
@@ -151,7 +153,9 @@ def _drive(
         if os.getppid() != job.parent:
             raise SystemExit("the parent process is gone")
 
+    load = folder.cell.load
     cold, warm = command.warmup[:1], command.warmup[1:]
+    requests, seconds = _asked(folder, len(attempts))
     if "concurrent" not in backend.capabilities:
         for phase, group in (("cold", cold), ("warmup", warm)):
             drive.in_process(
@@ -166,17 +170,18 @@ def _drive(
             )
         drive.in_process(
             backend,
-            drive.batches(requests, pending, cell.load),
+            drive.groups(requests, pending, load.width),
             records.write,
             segment=segment,
-            batched=cell.load.kind == "batch",
+            batched=load.form == "batch",
             attempts=attempts,
             alive=alive,
+            seconds=seconds,
         )
         return
 
     async def concurrent() -> None:
-        one = msgspec.structs.replace(cell.load, kind="closed", value=1)
+        one = Load("closed", 1)
         for phase, group in (("cold", cold), ("warmup", warm)):
             driver = drive.Concurrent(
                 backend,
@@ -191,17 +196,34 @@ def _drive(
         driver = drive.Concurrent(
             backend, records.write, segment=segment, attempts=attempts, retries=job.retries, alive=alive
         )
-        todo = [r for r in requests if r.id in pending]
-        due = command.due_ns
-        if due is not None:  # a resumed open loop keeps its gaps and starts anew (CONTRACT §3)
-            kept = [d for r, d in zip(requests, due, strict=True) if r.id in pending]
-            due = [d - kept[0] for d in kept] if kept else []
-        await driver.run(todo, cell.load, due)
+        if command.due_ns is not None:  # a resumed open loop keeps its gaps and starts anew (CONTRACT §3)
+            left = [(r, d) for r, d in zip(requests, command.due_ns, strict=True) if pending(r)]
+            await driver.run([r for r, _ in left], load, [d - left[0][1] for _, d in left])
+        elif seconds is not None:
+            await driver.run(drive.until(filter(pending, requests), seconds), load)
+        else:
+            await driver.run(list(filter(pending, requests)), load)
         lags = Appender(Path(command.folder) / "loop_lag.jsonl")
         lags.write([LagSample(t, lag) for t, lag in driver.lags])
         lags.close()
 
     runner.run(concurrent())
+
+
+def _asked(folder: CellFolder, begun: int) -> tuple[Iterator[Request], float | None]:
+    """The cell's requests in order, and for how long they are sent: None = to the end.
+
+    A timed load goes on for what earlier sittings left of its duration; when that is over, only what it `begun` may be
+    asked again.
+    """
+    cell, requests = folder.cell, folder.requests()
+    if cell.load.order == "length":
+        requests.sort(key=drive.length)
+    if not cell.load.timed:
+        return asked(requests, cell.planned), None
+    if left_s := folder.left_s():
+        return islice(sequence(requests), cell.load.requests), left_s
+    return asked(requests, begun), None
 
 
 def _runner() -> asyncio.Runner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from msgspec import structs
 
 from poise import registry
 from poise.plan.prompts import Asker, items_sha, sha, warmups
+from poise.plan.repeat import asked, sequence
+from poise.plan.schedule import due_times, planned
 from poise.plan.sources import digest, has_chat_template, pick, sources
 from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Mode, Model, Study, TaskUse
 from poise.types import Request, Sample, UsageError
@@ -52,6 +55,11 @@ class Plan:
     @property
     def requests(self) -> int:
         return sum(c.planned for c in self.cells if c.state == "planned")
+
+    def due_ns(self, cell: Cell) -> list[int] | None:
+        """When each of the cell's requests is due, from the start of its load; None where none has a due time."""
+        requests = sum(1 for _ in asked(self.items[cell.task.items_sha].requests, cell.planned))
+        return due_times(cell.load, requests, cell.seed)
 
     def warmup(self, cell: Cell) -> list[Request]:
         """The cold request and the study's warm-ups for a worker that starts with this cell."""
@@ -178,8 +186,12 @@ def make_cell(
     if not hasattr(task, "temperature"):  # 0 said and 0 by default are the same
         generation = structs.replace(generation, temperature=generation.temperature or None)
     asked = drawn.ask(model, format, generation, prompt)
-    if load.requests is not None:
-        asked = Items(asked.requests[: load.requests], asked.samples[: load.requests])
+    count = planned(load, len(asked.requests), study.seed)
+    if count == 0:
+        raise UsageError(f"load {load.label}: no request falls due within {load.duration_s:g} s; make it longer")
+    if count < len(asked.requests):
+        kept = {r.sample_id for r in asked.requests[:count]}
+        asked = Items(asked.requests[:count], [s for s in asked.samples if s.id in kept])
     cell_task = CellTask(
         name=use.name,
         task=use.task,
@@ -208,7 +220,7 @@ def make_cell(
         "task": [
             task.name, task.version, drawn.data_sha, drawn.mode, len(drawn.shots), use.options, prompt, use.balance,
         ],
-        "load": structs.replace(load, requests=None),
+        "load": _shape(load, count),
         "generation": generation,
         "seed": study.seed,
     }  # fmt: skip
@@ -221,13 +233,20 @@ def make_cell(
         load=load,
         generation=generation,
         seed=study.seed,
-        planned=sum(len(r.parts) for r in asked.requests),
+        planned=sum(len(r.parts) for r in islice(sequence(asked.requests), count)),
         source_kind=picked[0],
         source_sha=source_sha,
         state="not_measurable" if reason else "planned",
         reason=reason,
     )
     return cell, asked
+
+
+def _shape(load: Load, count: int) -> Load:
+    """The load without how long it goes on: raising that asks only more. A ramp is another one if it takes longer."""
+    if load.kind == "ramp":
+        return structs.replace(load, requests=None if load.duration_s else count)
+    return structs.replace(load, requests=None, duration_s=None)
 
 
 def _overridden(
@@ -261,9 +280,9 @@ def _missing_capability(backend: Any, deployment: Deployment, mode: Mode, load: 
     needed: list[str] = [mode] if mode != "generate" else []
     if format == "chat":
         needed.append("chat")
-    if load.kind == "batch":
+    if load.form == "batch":
         needed.append("batch")
-    elif load.kind == "open" or load.value > 1:
+    elif load.form == "open" or load.width > 1:
         needed.append("concurrent")
     for need in needed:
         capability, advice = NEEDS[need]

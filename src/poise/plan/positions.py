@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import yaml
 
+from poise.registry import did_you_mean
 from poise.types import UsageError
 
+T = TypeVar("T")
 Where = tuple[str | int, ...]
 
 
@@ -31,6 +35,26 @@ class Document:
 
     def error(self, where: Where, message: str) -> UsageError:
         return UsageError(f"{self.at(where)}: {message}")
+
+    def check_keys(self, where: Where, value: Any, known: Iterable[str], what: str = "key") -> None:
+        """UsageError for what is no mapping, or has a key that is not known."""
+        if not isinstance(value, dict):
+            raise self.error(where, f"must be a mapping, not {type(value).__name__}")
+        known = list(known)
+        for key in value:
+            if key not in known:
+                raise self.error((*where, key), f"unknown {what} {key!r}{did_you_mean(str(key), known)}")
+
+    def convert(self, where: Where, value: Any, kind: type[T]) -> T:
+        """`value` as `kind`; UsageError that names the place inside it."""
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at `$")
+            inner: list[str | int] = []
+            for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path):
+                inner.append(name or (int(index) if index.isdigit() else "…"))
+            raise self.error((*where, *inner), message[:1].lower() + message[1:].replace("`", "")) from None
 
 
 class _Loader(yaml.SafeLoader):

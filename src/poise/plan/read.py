@@ -14,8 +14,9 @@ from msgspec import structs
 
 from poise import registry
 from poise.plan import spec
+from poise.plan.loads import read_loads, written
 from poise.plan.positions import Document, Where, read_file
-from poise.plan.spec import Analysis, Deployment, Generation, Load, Model, Override, Study, TaskUse
+from poise.plan.spec import Analysis, Deployment, Generation, Model, Override, Study, TaskUse
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ def study_from(doc: Document, base_dir: str, default_name: str) -> Study:
     data = doc.data
     if not isinstance(data, dict):
         raise doc.error((), "a study is a mapping with models, deployments and tasks")
-    _check_keys(doc, (), data, [n for n in Study.__struct_fields__ if n != "base_dir"])
+    doc.check_keys((), data, [n for n in Study.__struct_fields__ if n != "base_dir"])
     _refuse_secrets(doc, (), data)
     if data.get("schema", spec.SCHEMA) != spec.SCHEMA:
         raise doc.error(("schema",), f"this poise reads schema {spec.SCHEMA}, the study says {data['schema']!r}")
@@ -52,8 +53,7 @@ def study_from(doc: Document, base_dir: str, default_name: str) -> Study:
             raise doc.error((part,) if part in data else (), f"the study names no {part}")
     scalars = {k: data[k] for k in ("seed", "repeats", "warmup", "retries", "budget_usd", "until") if k in data}
     _check_generation(doc, ("generation",), data.get("generation") or {})
-    study = _convert(
-        doc,
+    study = doc.convert(
         (),
         {
             **scalars,
@@ -79,7 +79,7 @@ def study_from(doc: Document, base_dir: str, default_name: str) -> Study:
         base_dir=base_dir,
     )
     if data.get("loads"):
-        loads = [load for i, v in _items(doc, data, "loads") for load in _loads(doc, i, v)]
+        loads = [load for i, v in _items(doc, data, "loads") for load in read_loads(doc, ("loads", i), v)]
         _no_twins(doc, "loads", [load.label for load in loads])
         study = structs.replace(study, loads=loads)
     study = structs.replace(study, overrides=[_override(doc, i, o) for i, o in _items(doc, data, "overrides")])
@@ -96,17 +96,17 @@ def _model(doc: Document, i: int, value: Any) -> Model:
     where: Where = ("models", i)
     if isinstance(value, str):
         value = {"name": _short_name(value), "source": value}
-    _check_keys(doc, where, value, Model.__struct_fields__)
+    doc.check_keys(where, value, Model.__struct_fields__)
     source = value.get("source", value.get("name"))
     if isinstance(source, str):
         kind, _, rest = source.partition(":")
         source = {"bundled": rest} if kind == "bundled" else {"any": source}
     if not isinstance(source, dict) or not source:
         raise doc.error((*where, "source"), "a source is a string or a mapping of kind to path or name")
-    _check_keys(doc, (*where, "source"), source, SOURCE_KINDS, what="kind of source")
+    doc.check_keys((*where, "source"), source, SOURCE_KINDS, what="kind of source")
     if "name" not in value:
         raise doc.error(where, "a model needs a name")
-    return _convert(doc, where, {**value, "source": source}, Model)
+    return doc.convert(where, {**value, "source": source}, Model)
 
 
 def _short_name(source: str) -> str:
@@ -118,7 +118,7 @@ def _deployment(doc: Document, i: int, value: Any) -> Deployment:
     where: Where = ("deployments", i)
     if isinstance(value, str):
         value = {"backend": value}
-    _check_keys(doc, where, value, Deployment.__struct_fields__)
+    doc.check_keys(where, value, Deployment.__struct_fields__)
     if "backend" not in value:
         raise doc.error(where, "a deployment needs a backend")
     backend = value["backend"]
@@ -127,7 +127,7 @@ def _deployment(doc: Document, i: int, value: Any) -> Deployment:
             (*where, "backend"),
             f"unknown backend {backend!r}{registry.did_you_mean(str(backend), registry.names('backend'))}",
         )
-    deployment = _convert(doc, where, {"name": str(backend), **value}, Deployment)
+    deployment = doc.convert(where, {"name": str(backend), **value}, Deployment)
     if deployment.server and deployment.base_url:
         raise doc.error(
             (*where, "base_url"), "server (poise starts it) and base_url (it runs already) exclude each other"
@@ -146,7 +146,7 @@ def _tasks(doc: Document, i: int, value: Any) -> list[TaskUse]:
     where: Where = ("tasks", i)
     if isinstance(value, str):
         value = {"task": value}
-    _check_keys(doc, where, value, TaskUse.__struct_fields__)
+    doc.check_keys(where, value, TaskUse.__struct_fields__)
     if not isinstance(value.get("task"), str):
         raise doc.error(where, "a task entry needs `task`: a name, a group, file.yaml or file.py:Name")
     task = value["task"]
@@ -161,43 +161,18 @@ def _tasks(doc: Document, i: int, value: Any) -> list[TaskUse]:
     uses = []
     for member in members or (task,):
         default = Path(member).stem if member.endswith((".yaml", ".yml")) else member.rpartition(":")[2]
-        use = _convert(doc, where, {"name": value.get("name", default), **value, "task": member}, TaskUse)
+        use = doc.convert(where, {"name": value.get("name", default), **value, "task": member}, TaskUse)
         if use.limit is not None and use.limit < 1:
             raise doc.error((*where, "limit"), "must be at least 1")
-        _check_keys(doc, (*where, "prompt"), use.prompt, ("instruction", "question", "answer_prefix"))
+        doc.check_keys((*where, "prompt"), use.prompt, ("instruction", "question", "answer_prefix"))
         uses.append(use)
     return uses
 
 
-def _loads(doc: Document, i: int, value: Any) -> list[Load]:
-    where: Where = ("loads", i)
-    kinds = ("closed", "batch", "open")
-    if not isinstance(value, dict):
-        raise doc.error(where, "a load is a mapping such as {closed: 8}")
-    given = [k for k in value if k in kinds]
-    if len(given) != 1:
-        extra = [k for k in value if k not in Load.__struct_fields__ and k not in kinds]
-        hint = registry.did_you_mean(str(extra[0]), kinds) if extra and not given else f"; kinds: {', '.join(kinds)}"
-        raise doc.error(where, (f"two load kinds in one: {' and '.join(given)}" if given else "no load kind") + hint)
-    kind = given[0]
-    _check_keys(doc, where, value, (*kinds, *(f for f in Load.__struct_fields__ if f not in ("kind", "value"))))
-    values = value[kind] if isinstance(value[kind], list) else [value[kind]]
-    rest = {k: v for k, v in value.items() if k != kind}
-    loads = []
-    for number in values:
-        load = _convert(doc, (*where, kind), {"kind": kind, "value": number, **rest}, Load)
-        if load.value <= 0 or (kind != "open" and load.value != int(load.value)):
-            raise doc.error(
-                (*where, kind), f"{number!r} is not a positive {'rate' if kind == 'open' else 'whole number'}"
-            )
-        loads.append(load)
-    return loads
-
-
 def _analysis(doc: Document, value: Any) -> Analysis:
     where: Where = ("analysis",)
-    _check_keys(doc, where, value, Analysis.__struct_fields__)
-    analysis = _convert(doc, where, value, Analysis)
+    doc.check_keys(where, value, Analysis.__struct_fields__)
+    analysis = doc.convert(where, value, Analysis)
     if isinstance(analysis.tau, str) and analysis.tau not in TAU_PROFILES:
         raise doc.error(
             (*where, "tau"),
@@ -210,14 +185,14 @@ def _analysis(doc: Document, value: Any) -> Analysis:
 
 def _override(doc: Document, i: int, value: Any) -> Override:
     where: Where = ("overrides", i)
-    _check_keys(doc, where, value, Override.__struct_fields__)
+    doc.check_keys(where, value, Override.__struct_fields__)
     _check_generation(doc, (*where, "generation"), value.get("generation") or {})
-    return _convert(doc, where, value, Override)
+    return doc.convert(where, value, Override)
 
 
 def _check_generation(doc: Document, where: Where, value: Any) -> None:
-    _check_keys(doc, where, value, Generation.__struct_fields__)
-    _convert(doc, where, value, Generation)
+    doc.check_keys(where, value, Generation.__struct_fields__)
+    doc.convert(where, value, Generation)
 
 
 # ---------------------------------------------------------------- checks
@@ -230,26 +205,6 @@ def _items(doc: Document, data: dict[str, Any], part: str) -> Iterable[tuple[int
     if not isinstance(value, list):
         raise doc.error((part,), f"must be a list, not {type(value).__name__}")
     return enumerate(value)
-
-
-def _check_keys(doc: Document, where: Where, value: Any, known: Iterable[str], what: str = "key") -> None:
-    if not isinstance(value, dict):
-        raise doc.error(where, f"must be a mapping, not {type(value).__name__}")
-    known = list(known)
-    for key in value:
-        if key not in known:
-            raise doc.error((*where, key), f"unknown {what} {key!r}{registry.did_you_mean(str(key), known)}")
-
-
-def _convert(doc: Document, where: Where, value: Any, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        inner: list[str | int] = []
-        for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path):
-            inner.append(name or (int(index) if index.isdigit() else "…"))
-        raise doc.error((*where, *inner), message[:1].lower() + message[1:].replace("`", "")) from None
 
 
 def _unique(doc: Document, part: str, entries: list[T]) -> list[T]:
@@ -266,15 +221,15 @@ def _no_twins(doc: Document, part: str, labels: list[str]) -> None:
 def _selectors(doc: Document, data: dict[str, Any], part: str) -> list[dict[str, str]]:
     found = []
     for i, value in _items(doc, data, part):
-        _check_keys(doc, (part, i), value, SELECTORS)
-        found.append(_convert(doc, (part, i), value, dict[str, str]))
+        doc.check_keys((part, i), value, SELECTORS)
+        found.append(doc.convert((part, i), value, dict[str, str]))
     return found
 
 
 def _must_match(doc: Document, where: Where, selector: dict[str, str], study: Study) -> None:
     from fnmatch import fnmatchcase
 
-    _check_keys(doc, where, selector, SELECTORS)
+    doc.check_keys(where, selector, SELECTORS)
     there = {
         "model": [m.name for m in study.models],
         "deployment": [d.name for d in study.deployments],
@@ -309,11 +264,7 @@ def _refuse_secrets(doc: Document, where: Where, value: Any) -> None:
 def study_builtins(study: Study) -> dict[str, Any]:
     """The study as plain data that `load_study` reads back (what `plan --yaml` prints)."""
     data: dict[str, Any] = msgspec.to_builtins(structs.replace(study, base_dir="."))
-    data["loads"] = [
-        {load.kind: int(load.value) if float(load.value).is_integer() else load.value}
-        | {k: v for k, v in msgspec.to_builtins(load).items() if k not in ("kind", "value")}
-        for load in study.loads
-    ]
+    data["loads"] = [written(load) for load in study.loads]
     return data
 
 

@@ -1,26 +1,63 @@
-"""Open-loop schedules: absolute due times, made before the run from a seed.
+"""Open-loop schedules: absolute due times, made before the run from a seed; and how many requests a load asks.
 
-Constant: i/rate. Poisson: exponential gaps of mean 1/rate. Gamma: gaps of mean 1/rate and shape `burstiness`
-(1 = Poisson, below 1 burstier, above 1 more regular; the convention of vLLM's benchmark).
+Arrivals of mean rate 1 are made first. Constant: 0, 1, 2 … Poisson: exponential gaps. Gamma: gaps of shape
+`burstiness` (1 = Poisson, below 1 burstier, above 1 more regular; the convention of vLLM's benchmark). They are then
+moved to the time at which the load's cumulative rate reaches them (time change of a point process; Çinlar 1975):
+u/rate, or for a ramp from a to b requests per second in D seconds the t with a·t + (b − a)·t²/2D = u.
 """
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable, Iterator
+from itertools import count as natural
+from itertools import islice, takewhile
 
 from poise.plan.spec import Load
 
 
+def planned(load: Load, items: int, seed: int) -> int:
+    """How many requests a load asks: as many as it says, or as fall due in its duration, else every item once.
+
+    A closed loop with a duration plans every item once and shows only afterwards how many it came to ask.
+    """
+    most = load.requests
+    if load.form == "open" and load.duration_s is not None:
+        due = takewhile(lambda at: at < load.duration_s, _arrivals(load, items, seed))  # type: ignore[operator]
+        return sum(1 for _ in islice(due, most))
+    return most or items
+
+
 def due_times(load: Load, count: int, seed: int) -> list[int] | None:
     """`count` offsets in nanoseconds from the start of the window, ascending; None for closed loops and batches."""
-    if load.kind != "open":
+    if load.form != "open":
         return None
+    return [round(at * 1e9) for at in islice(_arrivals(load, count, seed), count)]
+
+
+def _arrivals(load: Load, count: int, seed: int) -> Iterator[float]:
+    """Seconds from the start, without end. A ramp without a duration takes as long as `count` requests need."""
+    return map(_clock(load, count), _units(load, seed))
+
+
+def _units(load: Load, seed: int) -> Iterator[float]:
+    """Arrivals of rate 1: the same whatever the rate of the load, but other ones for each load."""
     if load.arrivals == "constant":
-        return [round(i / load.value * 1e9) for i in range(count)]
+        yield from natural()
     source = random.Random(f"{seed}/{load.label}")
     shape = load.burstiness if load.arrivals == "gamma" else 1.0
-    due, at = [], 0.0
-    for _ in range(count):
-        due.append(round(at * 1e9))
-        at += source.gammavariate(shape, 1.0 / (load.value * shape))
-    return due
+    at = 0.0
+    while True:
+        yield at
+        at += source.gammavariate(shape, 1.0 / shape)
+
+
+def _clock(load: Load, count: int) -> Callable[[float], float]:
+    """When the load's cumulative rate reaches u."""
+    if load.low is None:
+        return lambda u: u / load.value
+    low, duration_s = load.low, load.duration_s or 2 * count / (load.low + load.value)
+    slope = (load.value - low) / duration_s
+    # the root of low·t + slope·t²/2 = u in the form that stays exact for a slope near 0
+    return lambda u: 2 * u / (low + math.sqrt(low * low + 2 * slope * u)) if u else 0.0

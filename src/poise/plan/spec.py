@@ -94,10 +94,15 @@ class TaskUse(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One load, of one kind. `value`: closed = requests in flight, batch = sequences, open = requests per second."""
+    """One load, of one kind; `plan/loads.py` says how it is written in a study.
 
-    kind: Literal["closed", "batch", "open"]
+    `value`: closed = requests in flight, batch = sequences, open = requests per second, ramp = the rate it ends with.
+    """
+
+    kind: Literal["closed", "batch", "open", "ramp"]
     value: float
+    low: float | None = None
+    """ramp: the rate it begins with."""
     order: Literal["plan", "length"] = "plan"
     arrivals: Literal["constant", "poisson", "gamma"] = "poisson"
     burstiness: float = 1.0
@@ -106,9 +111,27 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     max_in_flight: int = 1024
 
     @property
+    def form(self) -> Literal["closed", "batch", "open"]:
+        """How it is driven: so many in flight, static batches, or absolute due times."""
+        return self.kind if self.kind in ("closed", "batch") else "open"
+
+    @property
+    def width(self) -> int:
+        """Requests that start at once: connections worth opening beforehand."""
+        return 64 if self.form == "open" else int(self.value)
+
+    @property
+    def timed(self) -> bool:
+        """Sends until a time is over, whatever number that makes: how much is asked shows only afterwards."""
+        return self.form != "open" and self.duration_s is not None
+
+    @property
     def label(self) -> str:
-        number = f"{self.value:g}" + ("/s" if self.kind == "open" else "")
-        return f"{self.kind} {number}" + (f" {self.arrivals}" if self.kind == "open" else "")
+        number = f"{self.value:g}" if self.low is None else f"{self.low:g}-{self.value:g}"
+        if self.form != "open":
+            return f"{self.kind} {number}"
+        burstiness = f" {self.burstiness:g}" if self.arrivals == "gamma" else ""
+        return f"{self.kind} {number}/s {self.arrivals}{burstiness}"
 
 
 class Analysis(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -185,7 +208,10 @@ class Cell(Struct, frozen=True, omit_defaults=True):
     generation: Generation
     seed: int
     planned: int
-    """Requests planned per repeat (items x draws; every turn of a conversation is one)."""
+    """Requests planned per repeat: items x draws, or more (then these again); every turn of a conversation is one.
+
+    A timed load may come to ask more or fewer.
+    """
     source_kind: str
     """Which of the model's sources this backend reads."""
     source_sha: str = ""

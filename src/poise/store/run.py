@@ -22,7 +22,18 @@ import msgspec
 from msgspec import Struct, field
 
 from poise.plan.spec import Cell, Study
-from poise.types import FORMAT, LagSample, PoiseError, Record, Request, ResourceSample, Sample, UsageError
+from poise.types import (
+    FORMAT,
+    Batch,
+    LagSample,
+    PoiseError,
+    Record,
+    Request,
+    ResourceSample,
+    Sample,
+    Timeline,
+    UsageError,
+)
 
 T = TypeVar("T")
 
@@ -57,6 +68,17 @@ class Segment(Struct, frozen=True, omit_defaults=True):
     cpu_s: float | None = None
     """CPU seconds of the worker process at this line (engine and client in one where in process)."""
     error: str | None = None
+
+
+class _Sent(Struct):
+    """The fields of a record that tell when something was sent."""
+
+    request_id: str
+    phase: str = "measure"
+    part: int = 0
+    segment: int = 0
+    timeline: Timeline | None = None
+    batch: Batch | None = None
 
 
 class CellFolder:
@@ -99,8 +121,27 @@ class CellFolder:
         """Readings of each client process; none where nothing ran concurrently."""
         return [list(iter_jsonl(path, LagSample)) for path in sorted(self.path.glob("loop_lag*.jsonl"))]
 
+    def left_s(self) -> float:
+        """What earlier sittings left of a timed load's duration: 0 once it is over, or all its requests are asked."""
+        load = self.cell.load
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        begun: set[str] = set()
+        for r in self.records(_Sent):
+            if r.phase == "measure" and r.timeline is not None:
+                if r.part == 0:
+                    begun.add(r.request_id)
+                first[r.segment] = min(r.timeline.sent_ns, first.get(r.segment, r.timeline.sent_ns))
+                last[r.segment] = max(r.timeline.sent_ns + r.timeline.done_ns, last.get(r.segment, 0))
+        for s in self.segments():
+            if s.event == "end" and s.error is None and s.segment in last:  # it waited for the time to be over
+                last[s.segment] = max(s.t_ns, last[s.segment])
+        if load.duration_s is None or (load.requests is not None and len(begun) >= load.requests):
+            return 0.0
+        return max(0.0, load.duration_s - sum(last[s] - first[s] for s in first) / 1e9)
+
     def requests(self) -> list[Request]:
-        """What this cell asks, in plan order."""
+        """What this cell asks, in plan order; where it asks more than that, `plan.repeat` says how."""
         return list(iter_jsonl(self.run / "inputs" / f"{self.cell.task.items_sha}.requests.jsonl", Request))
 
     def targets(self) -> dict[str, Sample]:

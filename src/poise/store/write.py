@@ -121,4 +121,6 @@ def missing(folder: CellFolder, retry_failed: bool) -> int:
         return 0
     last = {r.request_id: r.status for r in folder.records() if r.phase == "measure"}
     done = sum(1 for status in last.values() if status == "ok" or not retry_failed)
-    return max(0, folder.cell.planned - done)
+    if not folder.cell.load.timed:
+        return max(0, folder.cell.planned - done)
+    return max(1, folder.cell.planned - done) if folder.left_s() else len(last) - done

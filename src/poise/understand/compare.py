@@ -152,10 +152,10 @@ def _label(c: CellData) -> str:
 
 def asked(c: CellData) -> dict[tuple[str, int, str], list[int]]:
     """Rows (one a repeat) of every question by (sample, draw, asked_sha)."""
-    sha = {part: r.asked_sha for r in c.folder.requests() for part in r.parts}
+    sha = {r.sample_id: r.asked_sha for r in c.folder.requests()}
     found: dict[tuple[str, int, str], list[int]] = {}
-    for i, request in enumerate(c.columns.request):
-        key = (c.columns.sample[i], int(c.columns.draw[i]), sha.get(request, ""))
+    for i in range(len(c.columns)):
+        key = (c.columns.sample[i], int(c.columns.draw[i]), sha.get(c.columns.sample[i], ""))
         found.setdefault(key, []).append(i)
     return found
 

@@ -42,11 +42,15 @@ class CellData:
     repeats: list[int]
     poise: str
     """Version that measured."""
+    left_s: float = 0.0
+    """What is left of a timed load's duration, over all repeats."""
 
     @property
     def planned(self) -> int:
-        """Requests planned over all repeats."""
-        return self.cell.planned * self.folders
+        """Requests planned over all repeats; a timed load planned what it came to ask, once its time is over."""
+        if not self.cell.load.timed:
+            return self.cell.planned * self.folders
+        return max(self.cell.planned * self.folders, len(self.columns) + 1) if self.left_s else len(self.columns)
 
     @property
     def open_loop(self) -> bool:
@@ -79,11 +83,11 @@ class CellData:
         """
         c, load = self.columns, self.cell.load
         first = np.unique(self.items[1], return_index=True)[1]
-        if load.kind == "batch":
+        if load.form == "batch":
             index: dict[str | None, int] = {}
             names = [c.batch[i] for i in first]
             return np.array([index.setdefault(n, len(index)) for n in names], dtype=np.int64), "batch"
-        if load.kind == "closed" and load.value <= 1:
+        if load.form == "closed" and load.width <= 1:
             return None
         order = first[np.argsort(c.sent_ns[first], kind="stable")]
         times = c.e2e_s[order][np.isfinite(c.e2e_s[order])]
@@ -149,6 +153,7 @@ def gather(runs: Sequence[Run]) -> list[CellData]:
                 folders=len(folders),
                 repeats=[f.cell.repeat for f in folders],
                 poise=runs[number].manifest.poise,
+                left_s=sum(f.left_s() for f in folders) if cell.load.timed else 0.0,
             )
         )
     return found
@@ -171,6 +176,8 @@ def state_of(data: CellData) -> tuple[State, str | None]:
     crash = next((repeat[-1].error for repeat in data.segments if repeat and repeat[-1].error), None)
     if len(c) < data.planned:
         done = f"{len(c)} of {data.planned} requests done"
+        if data.left_s:
+            done = f"{len(c)} requests done, {data.left_s:.3g} s of the duration left"
         if crash:
             return "failed", f"{crash} ({done})"
         return "partial", done

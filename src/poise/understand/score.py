@@ -131,11 +131,11 @@ def _score_rows(
 ) -> list[Scored]:
     task = folder.cell.task
     choice = task.mode == "choice"
-    asked = {} if choice else {name: r for r in folder.requests() for name in r.parts}
+    asked = {} if choice else {r.sample_id: r for r in folder.requests()}
 
     def one(i: int) -> Scored:
         request, sample = columns.request[i], samples.get(columns.sample[i])
-        if sample is not None and request in asked and asked[request].turns:
+        if sample is not None and sample.id in asked and asked[sample.id].turns:
             sample = _of_turn(sample, int(columns.part[i]))
         if sample is None:
             reason = f"no target for sample {columns.sample[i]!r}"
@@ -147,7 +147,7 @@ def _score_rows(
             return Scored(request, None, scores)
         if choice:
             return _choice(request, columns.options[i], sample, metrics)
-        stop = asked[request].stop if request in asked else ()
+        stop = asked[sample.id].stop if sample.id in asked else ()
         return _text(request, task.extract, columns.text[i], stop, sample, metrics)
 
     if any(getattr(metric, "waits", False) for metric in metrics.values()):  # for processes of its own

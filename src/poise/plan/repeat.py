@@ -1,0 +1,54 @@
+"""More requests than there are items: the same ones again, in the same order, as further draws.
+
+An item comes back after all others, so that as much as possible lies between two requests of one prompt. Ids stay
+unique (`sample/draw`), and everything that joins draws of an item joins these. A prefix cache may answer a repeated
+prompt faster: synthetic prompts therefore get a new word where their shared part ends, and are new to any cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import count as natural
+
+from msgspec import structs
+
+from poise.types import Request
+
+
+def sequence(requests: Sequence[Request]) -> Iterator[Request]:
+    """The requests, again and again, without end."""
+    draws = 1 + max((r.draw for r in requests), default=0)
+    for turn in natural() if requests else ():
+        for request in requests:
+            yield again(request, request.draw + turn * draws, turn) if turn else request
+
+
+def asked(requests: Sequence[Request], records: int) -> Iterator[Request]:
+    """The requests that leave so many records, of which a conversation leaves one a turn."""
+    for request in sequence(requests):
+        if records <= 0:
+            return
+        records -= len(request.parts)
+        yield request
+
+
+def again(request: Request, draw: int, turn: int) -> Request:
+    """The request as it is asked in a later turn."""
+    seed = int(hashlib.sha256(f"{request.seed}/{draw}".encode()).hexdigest()[:7], 16)
+    later = structs.replace(request, id=f"{request.sample_id}/{draw}", draw=draw, seed=seed)
+    if request.shared_chars is None:
+        return later
+    prompt = None if request.prompt is None else _renewed(request.prompt, request.shared_chars, turn)
+    messages = request.messages and tuple(
+        structs.replace(m, content=_renewed(m.content, request.shared_chars, turn)) if m.role == "user" else m
+        for m in request.messages
+    )
+    asked_sha = hashlib.sha256(f"{request.asked_sha}/{turn}".encode()).hexdigest()
+    return structs.replace(later, asked_sha=asked_sha, prompt=prompt, messages=messages)
+
+
+def _renewed(text: str, shared_chars: int, turn: int) -> str:
+    """Another first word of one's own; the number of words stays."""
+    head, blank, rest = text[shared_chars:].partition(" ")
+    return f"{text[:shared_chars]}{head}x{turn}{blank}{rest}"
