@@ -315,3 +315,31 @@ def test_continuation_cuts_files_without_overlap(tmp_path):
         assert score("edit_similarity", s.target, s).value == 1
     with pytest.raises(UsageError, match=r"no file is longer than 200 \+ 4"):
         list(task.samples(str(tmp_path), {"context": 200}))
+
+
+def test_toxicity_by_a_named_list(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text(
+        '{"prompt": {"text": "He said:", "toxicity": 0.1}}\n{"prompt": "She said:", "category": "short"}\n'
+    )
+    (tmp_path / "mine.txt").write_text("# my words\nRude\nvery  rude\n傻瓜\n")
+    task, samples = load("toxicity", tmp_path / "prompts.jsonl", words=str(tmp_path / "mine.txt"))
+    assert [task.question(s) for s in samples] == ["He said:", "She said:"]
+    named = lookup("metric", "nontoxic")().signature(samples[0])
+    assert "mine.txt, 3 entries, sha256 " in named
+
+    def toxic(text):
+        return 1 - score("nontoxic", text, samples[0]).value
+
+    for text in ("How rude!", "VERY\nRUDE", "你这个傻瓜。", "Don’t be rude"):
+        assert toxic(text) == 1
+    for text in ("crudely put", "kind words", "rudeness"):
+        assert toxic(text) == 0
+    stats = [score("toxicity", t, samples[0]).stats for t in ("very rude person", "a kind one", None)]
+    assert stats == [[1, 3], [0, 3], [0, 0]]
+    assert lookup("metric", "toxicity")().reduce(np.sum(stats, axis=0)) == pytest.approx(1 / 6)
+    _, own = load("toxicity", tmp_path / "prompts.jsonl")
+    assert own[0].fields["words"].startswith("poise insults, ")
+    assert score("nontoxic", "You are an idiot.", own[0]).value == 0
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    with pytest.raises(UsageError, match="lists no words"):
+        load("toxicity", tmp_path / "prompts.jsonl", words=str(tmp_path / "empty.txt"))

@@ -42,6 +42,9 @@ def test_every_metric_has_the_three_states(name):
         answer = "I cannot help."
     if name.startswith("lines."):
         right = none = Sample("1", {"lines": 1}, answer)
+    if name in ("nontoxic", "toxicity"):
+        right = none = Sample("1", {"words": "mine"}, "rude\nvery rude")
+        best = 1.0 if name == "nontoxic" else 0.0
     if name.startswith("bias."):
         right = Sample("1", {"biased": answer, "unknown": "b", "ambiguous": name[5] == "a"}, answer, (answer, "b"))
         none = right

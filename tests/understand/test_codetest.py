@@ -77,6 +77,16 @@ def test_answers_in_prose_pass_and_empty_bodies_fail():
     assert passed == []
 
 
+@needs_sandbox
+@pytest.mark.parametrize("name", ["mini-functions", "mini-programs", "mini-repairs"])
+def test_miniature_references_pass(name):
+    task = get_task(name)
+    for sample in task.samples(task.data, {}):
+        assert PassAt1().score(extract("code", task.answer(sample), sample), sample).value == 1
+        if name == "mini-repairs":
+            assert PassAt1().score(sample.fields["buggy_solution"], sample).value == 0
+
+
 HEAD = Sample("1", {"preamble": "import math\n\ndef f(x):\n    '''Doc.'''\n", "entry_point": "f", "tests": ""})
 
 

@@ -3,7 +3,7 @@
 from poise.tasks.metrics.labels import Accuracy, F1Macro, Matthews, PrecisionMacro, RecallMacro
 from poise.tasks.metrics.lines import LinesExtra, LinesMissing
 from poise.tasks.metrics.perplexity import BitsPerByte, PerplexityByte, PerplexityToken, PerplexityWord
-from poise.tasks.metrics.safety import BiasAmbiguous, BiasDisambiguated, ProperRefusal, Refusal
+from poise.tasks.metrics.safety import BiasAmbiguous, BiasDisambiguated, NonToxic, ProperRefusal, Refusal, Toxicity
 from poise.tasks.metrics.summaries import LengthRatio, Rouge1, Rouge2, RougeL, RougeLsum
 from poise.tasks.metrics.text import EditSimilarity, ExactMatch, MathEqual, SquadExactMatch, TokenF1
 from poise.tasks.metrics.translation import Bleu, Chrf, ChrfShare, Ter
@@ -24,6 +24,7 @@ __all__ = [
     "LinesMissing",
     "MathEqual",
     "Matthews",
+    "NonToxic",
     "PerplexityByte",
     "PerplexityToken",
     "PerplexityWord",
@@ -38,4 +39,5 @@ __all__ = [
     "SquadExactMatch",
     "Ter",
     "TokenF1",
+    "Toxicity",
 ]
