@@ -55,6 +55,36 @@ def test_summary_json_has_the_promised_shape(run_folder: Path) -> None:
     assert {m["model"] for m in data["models"]} == {"a", "b"} and data["verdict"]["text"]
 
 
+def test_generated_code_is_tested_without_a_sandbox_only_where_this_command_allows_it(tmp_path: Path) -> None:
+    problem = {"task_id": "T/0", "prompt": "def one():\n", "canonical_solution": "    return 1\n", "entry_point": "one",
+               "test": "def check(f):\n    assert f() == 1\n"}  # fmt: skip
+    (tmp_path / "data.jsonl").write_text(json.dumps(problem) + "\n")
+    (tmp_path / "answers.json").write_text(json.dumps({"*": "def one():\n    return 1\n"}))
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        "models: [{name: a, source: {api: a}}]\n"
+        f"deployments: [{{backend: scripted, options: {{answers: {tmp_path}/answers.json}}}}]\n"
+        f"tasks: [{{task: humaneval, data: {tmp_path}/data.jsonl}}]\n"
+    )
+
+    nothing = {"POISE_SANDBOX": "podman", "PATH": "/nonexistent"}
+
+    def passed(*command: object) -> dict[str, Any]:
+        done = poise(*command, folder, "--json", env=nothing)
+        assert done.returncode == 0, done.stderr
+        estimate: dict[str, Any] = json.loads(done.stdout)["cells"][0]["estimates"]["pass_at.1"]
+        return estimate
+
+    folder = tmp_path / "run"
+    assert poise("run", "-q", study, "-o", folder, env=nothing).returncode == 0
+    unscored = passed("summary")
+    assert unscored["value"] is None and passed("score")["value"] is None
+    assert passed("summary", "--unsafe-code")["value"] == 1
+    assert passed("summary")["value"] == 1  # the verdict is kept; the permission is not
+    assert passed("score")["value"] is None
+    assert passed("score", "--unsafe-code")["value"] == 1
+
+
 def test_derived_is_rebuilt_byte_for_byte(run_folder: Path) -> None:
     import shutil
 

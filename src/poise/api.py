@@ -34,9 +34,12 @@ def run(
     *,
     retry_failed: bool = False,
     allow_code: bool = False,
+    unsafe_code: bool = False,
     quiet: bool = False,
 ) -> Run:
     """Measure a study into the folder `out` (default `runs/<name>`) and open it. The same call resumes.
+
+    `unsafe_code` tests generated code with limits only where no sandbox is.
 
     Raises UsageError before anything runs for what can be known beforehand; later failures are recorded as data.
     """
@@ -47,6 +50,7 @@ def run(
         folder,
         retry_failed=retry_failed,
         allow_code=allow_code,
+        unsafe_code=unsafe_code,
         quiet=quiet,
     )
     return open_run(folder)
@@ -60,6 +64,7 @@ def execute(
     argv: list[str] | None = None,
     retry_failed: bool = False,
     allow_code: bool = False,
+    unsafe_code: bool = False,
     quiet: bool = False,
 ) -> Outcome:
     """Run a plan with the progress display, scoring each finished cell between two cells."""
@@ -67,18 +72,20 @@ def execute(
 
     from poise.measure.run import execute as measure
     from poise.report.progress import Progress
+    from poise.understand.sandbox import unsafe_code as allowing
 
     watcher: Watcher = Progress(Console(stderr=True, quiet=quiet))
-    return measure(
-        planned,
-        out,
-        source=source or to_yaml(planned.study),
-        argv=argv,
-        watcher=watcher,
-        between=_glance,
-        retry_failed=retry_failed,
-        allow_code=allow_code,
-    )
+    with allowing(unsafe_code):
+        return measure(
+            planned,
+            out,
+            source=source or to_yaml(planned.study),
+            argv=argv,
+            watcher=watcher,
+            between=_glance,
+            retry_failed=retry_failed,
+            allow_code=allow_code,
+        )
 
 
 def _glance(folder: CellFolder) -> tuple[float | None, float | None]:
@@ -87,20 +94,25 @@ def _glance(folder: CellFolder) -> tuple[float | None, float | None]:
     return glance(folder)
 
 
-def summarize(runs: Runs) -> Summary:
-    """Everything derived from one or several run folders, merged into one table."""
+def summarize(runs: Runs, *, unsafe_code: bool = False) -> Summary:
+    """Everything derived from one or several run folders, merged into one table.
+
+    `unsafe_code` tests generated code with limits only where no sandbox is.
+    """
+    from poise.understand.sandbox import unsafe_code as allowing
     from poise.understand.summarize import summarize as derive
 
-    return derive(_opened(runs))
+    with allowing(unsafe_code):
+        return derive(_opened(runs))
 
 
-def score(runs: Runs) -> Summary:
+def score(runs: Runs, *, unsafe_code: bool = False) -> Summary:
     """Score again from the recorded answers, whatever was derived before; no model is asked."""
     import shutil
 
     for one in _opened(runs):
         shutil.rmtree(one.path / "derived", ignore_errors=True)
-    return summarize(runs)
+    return summarize(runs, unsafe_code=unsafe_code)
 
 
 def score_outputs(
@@ -113,6 +125,7 @@ def score_outputs(
     seed: int = 0,
     out: PathLike | None = None,
     allow_code: bool = False,
+    unsafe_code: bool = False,
 ) -> Summary:
     """Score outputs made elsewhere to the items of a task: a file of `{"id", "output"}` lines, or of plain lines.
 
@@ -141,7 +154,7 @@ def score_outputs(
             appender = Appender(cell.path / "records.jsonl")
             appender.write(records)
             appender.close()
-        return summarize(opened)
+        return summarize(opened, unsafe_code=unsafe_code)
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -64,6 +64,9 @@ BackendOption = Annotated[
     list[str] | None, typer.Option("-O", help="Backend option key=value (also device, dtype, quantization).")
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the code a study names (file.py:Name, python:).")]
+UnsafeCode = Annotated[
+    bool, typer.Option("--unsafe-code", help="Without a sandbox, test generated code with limits only.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 ReportFile = Annotated[
     Path, typer.Option("-o", "--out", help="x.html, .md, .csv, .json, .parquet; .svg or .png: the plot alone.")
@@ -143,27 +146,27 @@ def run(
     backend_option: BackendOption = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask failed requests again.")] = False,
     allow_code: AllowCode = False,
+    unsafe_code: UnsafeCode = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress display.")] = False,
 ) -> None:
     """Measure a study: quality and speed on the same requests. The same command resumes."""
     planned, source = _planned(ctx, allow_code)
     folder = out or Path("runs") / planned.study.name
-    raise typer.Exit(_run_and_show(planned, source, folder, retry_failed, allow_code, quiet))
+    allowed = {"allow_code": allow_code, "unsafe_code": unsafe_code}
+    raise typer.Exit(_run_and_show(planned, source, folder, quiet, retry_failed=retry_failed, **allowed))
 
 
-def _run_and_show(planned: Any, source: str, folder: Path, retry_failed: bool, allow_code: bool, quiet: bool) -> int:
+def _run_and_show(planned: Any, source: str, folder: Path, quiet: bool, **options: bool) -> int:
     from poise.api import execute, summarize
     from poise.cli_study import argv
     from poise.report.terminal import print_summary
 
     try:
-        outcome = execute(
-            planned, folder, source=source, argv=argv(), retry_failed=retry_failed, allow_code=allow_code, quiet=quiet
-        )
+        outcome = execute(planned, folder, source=source, argv=argv(), quiet=quiet, **options)
     except KeyboardInterrupt:
         print(f"interrupted; what was measured is kept in {folder}, the same command goes on", file=sys.stderr)
         return 130
-    summary = summarize(folder)
+    summary = summarize(folder, unsafe_code=options.get("unsafe_code", False))
     print_summary(summary, _console())
     for reason, cells in _by_reason(outcome.failed).items():
         print(f"\nfailed: {'; '.join(cells)}: {reason}", file=sys.stderr)
@@ -226,13 +229,13 @@ def plan(
 
 
 @app.command()
-def summary(runs: Runs, json: Json = False) -> None:
+def summary(runs: Runs, unsafe_code: UnsafeCode = False, json: Json = False) -> None:
     """Quality, speed and their balance, from one or several run folders."""
     from poise.api import summarize
     from poise.report.terminal import print_summary
     from poise.understand.summarize import to_json
 
-    result = summarize(runs)
+    result = summarize(runs, unsafe_code=unsafe_code)
     if json:
         sys.stdout.buffer.write(to_json(result))
     else:
@@ -272,6 +275,7 @@ def score(
     seed: Seed = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Keep the outputs as a run folder.")] = None,
     allow_code: AllowCode = False,
+    unsafe_code: UnsafeCode = False,
     json: Json = False,
 ) -> None:
     """Score a run's recorded answers again, or outputs made elsewhere; no model is asked."""
@@ -285,7 +289,7 @@ def score(
     if task is None:
         if files := [path for path in what if path.is_file()]:
             raise UsageError(f"{files[0]} is a file: say with --task NAME (and --data) what its outputs answer")
-        result, show = again(what), print_summary
+        result, show = again(what, unsafe_code=unsafe_code), print_summary
     elif len(what) > 1 or what[0].is_dir():
         raise UsageError("--task scores one file of outputs; a run folder knows its tasks")
     else:
@@ -299,6 +303,7 @@ def score(
             seed=seed or 0,
             out=out,
             allow_code=allow_code,
+            unsafe_code=unsafe_code,
         )
         show = print_scores
     if json:
@@ -344,7 +349,7 @@ def demo(
         },
         name="demo",
     )
-    code = _run_and_show(plan(study), "", out, False, False, quiet)
+    code = _run_and_show(plan(study), "", out, quiet)
     if code != 130:
         print(f"report:  {render(out, out / 'report.html')}", file=sys.stderr)
     raise typer.Exit(code)

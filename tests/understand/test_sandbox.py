@@ -10,33 +10,42 @@ from pathlib import Path
 
 import pytest
 
-from poise.understand import jail, sandbox
+from poise.understand import boxes, cgroups, jail, sandbox
 
 SRC = Path(sandbox.__file__).resolve().parents[2]
 ORDINARY = 65534
-reason = None if shutil.which("bwrap") else "bubblewrap (bwrap) is not installed"
-pytestmark = pytest.mark.skipif(reason is not None or sandbox.why_unavailable() is not None, reason=str(reason))
+pytestmark = pytest.mark.skipif(sandbox.why_unavailable() is not None, reason=str(sandbox.why_unavailable()))
 RUN = """
 import json, sys
 from poise.understand.sandbox import run_tests
-outcome = run_tests(*json.load(sys.stdin)[:2], cpu_s=3)
+code, tests, cpu_s = json.load(sys.stdin)
+outcome = run_tests(code, tests, cpu_s=cpu_s)
 print(json.dumps([outcome.passed, outcome.reason]))
 """
 
 
-def as_me(code, tests):
-    outcome = sandbox.run_tests(code, tests, cpu_s=3)
+def as_root_without_groups(code, tests, cpu_s=3):
+    """What bounds root's tests where no control group can be made: another uid's resource limits."""
+    if os.geteuid() != 0:
+        pytest.skip("only root leaves root")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cgroups, "make", lambda memory_bytes, processes: None)
+        return as_me(code, tests, cpu_s)
+
+
+def as_me(code, tests, cpu_s=3):
+    outcome = sandbox.run_tests(code, tests, cpu_s=cpu_s)
     return outcome.passed, outcome.reason
 
 
-def as_ordinary_user(code, tests):
+def as_ordinary_user(code, tests, cpu_s=3):
     python = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(p).exists()), None)
     if os.geteuid() != 0:
         pytest.skip("these tests run as an ordinary user already")
     if python is None or not os.access(SRC, os.R_OK):
         pytest.skip("no interpreter that an ordinary user can run")
     done = subprocess.run(
-        [python, "-c", RUN], input=json.dumps([code, tests]), capture_output=True, text=True, user=ORDINARY,
+        [python, "-c", RUN], input=json.dumps([code, tests, cpu_s]), capture_output=True, text=True, user=ORDINARY,
         group=ORDINARY, extra_groups=[], env={"PYTHONPATH": str(SRC), "PATH": "/usr/bin:/bin"}, check=False, cwd="/",
     )  # fmt: skip
     if done.returncode:
@@ -47,7 +56,7 @@ def as_ordinary_user(code, tests):
     return tuple(json.loads(done.stdout))
 
 
-@pytest.fixture(params=[as_me, as_ordinary_user], ids=["me", "ordinary"])
+@pytest.fixture(params=[as_me, as_root_without_groups, as_ordinary_user], ids=["me", "uid", "ordinary"])
 def run(request):
     return request.param
 
@@ -94,12 +103,38 @@ def f(x):
                 pass
     return 0
 """,
+    "searches frames and descriptors": """
+import os, re, sys
+seen = []
+def look():
+    for frame in sys._current_frames().values():
+        while frame:
+            seen.append(repr(frame.f_locals) + repr(frame.f_globals))
+            frame = frame.f_back
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK)
+            seen.append(os.read(again, 2**16).decode())
+        except (OSError, UnicodeDecodeError):
+            pass
+look()
+def f(x):
+    look()
+    for nonce in set(re.findall("[0-9a-f]{32}", "".join(seen))):
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                out = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+                os.write(out, b'{"passed": "%s"}\\n' % nonce.encode())
+            except OSError:
+                pass
+    return 0
+""",
 }
 
 
 @pytest.mark.parametrize("cheat", CHEATS)
-def test_cheats_do_not_pass(cheat):
-    passed, why = as_me(CHEATS[cheat], "assert f(1) == 3\nassert f(1) != 4")
+def test_cheats_do_not_pass(run, cheat):
+    passed, why = run(CHEATS[cheat], "assert f(1) == 3\nassert f(1) != 4")
     assert not passed and why
 
 
@@ -113,6 +148,9 @@ ATTACKS = {
     "fill the disk": (
         "def f():\n    return sum(open(f'/tmp/{i}', 'wb').write(b'x' * 2**24) for i in range(100))", "assert f()",
     ),
+    "flood of output": ("import os\ndef f():\n    while True: os.write(1, b'x' * 65536)\n", "f()"),
+    "flood of answers": ("import os\nwhile True:\n    os.write(3, b'x' * 65536)\n", "f()"),
+    "flood of files": ("def f():\n    return [open(f'/tmp/{i}', 'w') for i in range(100000)]", "f()"),
     "hang": ("import time\ndef f():\n    time.sleep(1000)", "f()"),
     "deep answer": ("def f():\n    x = []\n    for _ in range(100000): x = [x]\n    return x", "assert f() == []"),
     "endless answer": ("import itertools\ndef f():\n    return itertools.count()", "assert list(f()) == [0]"),
@@ -126,9 +164,9 @@ def test_attacks_are_contained(run, attack):
     code, tests = ATTACKS[attack]
     start = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        passed, why = run(code, tests.replace("{port}", str(server.getsockname()[1])))
+        passed, why = run(code, tests.replace("{port}", str(server.getsockname()[1])), cpu_s=1)
     assert not passed and why
-    assert time.monotonic() - start < 60  # three times the CPU limit of 3 s, and starting up on a busy machine
+    assert time.monotonic() - start < 60  # three times the CPU limit of 1 s, and starting up on a busy machine
     assert not Path("/usr/planted").exists()
 
 
@@ -153,6 +191,45 @@ def test_fork_bomb_is_limited_and_cleaned_up(run):
     time.sleep(0.5)
     mine = [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"jail.py\0candidate" in _read(p)]
     assert mine == []
+
+
+BOMB = """
+import os
+def f():
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("user", [[], ["setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups"]])
+def test_fork_bomb_ends_with_its_test(user):
+    """Within an outer bound, so that nothing but this test fails should the sandbox not hold."""
+    python = sys.executable
+    if user:
+        python = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(p).exists()), "")
+        if os.geteuid() != 0 or not shutil.which("setpriv") or not python:
+            pytest.skip("no other user to be")
+    outer = cgroups.make(2**31, 400)
+    if outer is None:
+        pytest.skip("no control group can be made here to hold the bomb should the sandbox fail")
+    try:
+        done = subprocess.run(
+            outer.within([*user, python, "-c", RUN]), input=json.dumps([BOMB, "f()", 1]), capture_output=True,
+            text=True, env={"PYTHONPATH": str(SRC), "PATH": os.environ["PATH"]}, check=False, cwd="/", timeout=120,
+        )  # fmt: skip
+        deadline = time.monotonic() + 20  # without a control group of its own, a killed namespace takes a moment
+        while (left := [p for p in outer.paths if (p / "cgroup.procs").read_text()]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        outer.close()
+    if done.returncode and user and ("Unavailable" in done.stderr or "ModuleNotFound" in done.stderr):
+        pytest.skip(f"an ordinary user has no sandbox here: {done.stderr.splitlines()[-1]}")
+    passed, why = json.loads(done.stdout)
+    assert not passed and why
+    assert not left
 
 
 def _read(path):
@@ -221,18 +298,27 @@ def test_trusted_helpers_are_not_the_candidates():
     assert sandbox.run_tests(right, "assert f(3) == helper(3)", trusted=trusted, entry_point="f").passed
 
 
-def test_without_bubblewrap_it_is_refused_unless_allowed(monkeypatch):
-    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    sandbox.why_unavailable.cache_clear()
-    try:
-        with pytest.raises(sandbox.Unavailable, match="install bubblewrap"):
-            sandbox.run_tests("x = 1", "assert x")
-        monkeypatch.setenv(sandbox.UNSAFE, "1")
-        sandbox.why_unavailable.cache_clear()
+def test_without_a_sandbox_it_is_refused_unless_allowed(monkeypatch):
+    monkeypatch.setattr(sandbox, "_why_uncontained", sandbox._why_uncontained.__wrapped__)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(sandbox.Unavailable, match=r"install bubblewrap.*--unsafe-code"):
+        sandbox.run_tests("x = 1", "assert x")
+    with sandbox.unsafe_code(True):
         assert sandbox.run_tests("def f(): return 1", "assert f() == 1").passed
         assert not sandbox.run_tests("def f():\n    while True: pass", "f()", cpu_s=1).passed
-    finally:
-        sandbox.why_unavailable.cache_clear()
+        assert sandbox.run_tests("def f(): return len(b'x' * 10**10)", "f()").reason == "MemoryError: "
+        assert not sandbox.run_tests("import os\ndef f(): os._exit(0)", "f()").passed
+    with sandbox.unsafe_code(False), pytest.raises(sandbox.Unavailable):
+        sandbox.run_tests("x = 1", "assert x")
+
+
+def test_root_without_any_bound_is_refused(monkeypatch):
+    monkeypatch.setattr(sandbox, "_why_uncontained", sandbox._why_uncontained.__wrapped__)
+    monkeypatch.setattr(boxes.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(boxes, "_unused_uid", lambda: None)
+    monkeypatch.setattr(cgroups, "make", lambda memory_bytes, processes: None)
+    with pytest.raises(sandbox.Unavailable, match="neither a control group nor another uid"):
+        sandbox.run_tests("x = 1", "assert x")
 
 
 def test_nothing_but_plain_values_is_rebuilt():

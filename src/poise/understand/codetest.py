@@ -58,8 +58,8 @@ class PassAt1:
     """The work is done in other processes: scored in parallel."""
 
     def __init__(self) -> None:
-        # Scores kept from a machine without a sandbox are not the scores of one that has it.
-        self.version = 0 if why_unavailable() else 1
+        self.keep = why_unavailable() is None
+        """Verdicts that are missing for want of a sandbox are not kept: another machine may have one."""
 
     def score(self, answer: str | None, sample: Sample) -> Score:
         if "tests" not in sample.fields:

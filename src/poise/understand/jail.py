@@ -279,19 +279,22 @@ def _silence() -> None:
         os.dup2(nothing, fd)
 
 
-def main(role: str, limits: str, *ends: str) -> None:
-    """`candidate` is asked on stdin and answers on stdout; `tests` has its job on stdin and the line in `ends`."""
+def main(role: str, limits: str) -> None:
+    """`candidate` is asked on stdin and answers on stdout; `tests` asks on stdout and reports on stderr.
+
+    The job, and with it the nonce, is the first line that `tests` reads. It is read before anything is asked, so that
+    it is gone when the candidate's code first runs.
+    """
+    line, report = Line(os.dup(0), os.dup(1)), os.fdopen(os.dup(2), "w")
+    _silence()
     if role == "candidate":
-        line = Line(os.dup(0), os.dup(1))
-        _silence()
+        report.close()
         confine(json.loads(limits))
         Candidate().serve(line)
         return
-    report = os.fdopen(os.dup(1), "w")
-    job = json.load(sys.stdin)
-    _silence()
+    job = line.receive()
     confine(json.loads(limits))
-    json.dump(decide(job, Link(Line(int(ends[0]), int(ends[1])))), report)
+    json.dump(decide(job, Link(line)), report)
     report.flush()
 
 

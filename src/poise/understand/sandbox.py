@@ -1,10 +1,8 @@
-"""Run generated code against its tests, contained: two processes in bubblewrap, limits, and a nonce for a pass.
+"""Run generated code against its tests, contained: two processes in a box, limits, and a nonce for a pass.
 
 The candidate's code lives in one process, its tests in another; the two share nothing but a line of JSON values, and
 the tests alone know the nonce that says "passed". So exit codes, patched comparisons, or a search through memory, files
-or descriptors gain nothing. Both run in bubblewrap: namespaces of their own, no network, no home, an empty environment,
-/usr and the interpreter read-only, a small /tmp of their own. Processes, memory, CPU, file size and wall time are
-limited. Root's processes leave root for a host uid that nobody has, because process limits do not hold for root.
+or descriptors gain nothing. What the box is, and how it bounds the two, is `boxes`' matter.
 """
 
 from __future__ import annotations
@@ -13,22 +11,23 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
+import select
+import signal
 import subprocess
-import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-JAIL = Path(__file__).resolve().parent / "jail.py"
-UNSAFE = "POISE_UNSAFE_CODE"
-"""Environment variable that allows running generated code without bubblewrap (limits and time-out still apply)."""
-MEMORY_BYTES = 1024 * 2**20
-PROCESSES = 32
-FILE_BYTES = 32 * 2**20
+from poise.understand.boxes import BOXES, Bare, Box, Refused
+
+ENGINE = "POISE_SANDBOX"
+"""Environment variable: what contains generated code on this machine (bwrap, docker or podman)."""
 WALL = 3
-TMP_BYTES = 64 * 2**20
+REPORT_BYTES = 64 * 2**10
+
+_unsafe = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,18 @@ class Outcome:
 
 
 class Unavailable(Exception):
-    """Nothing here can contain generated code; the message says what to install."""
+    """Nothing here can contain generated code; the message says what to do."""
+
+
+@contextlib.contextmanager
+def unsafe_code(allowed: bool) -> Iterator[None]:
+    """Allow generated code to run with limits only where nothing contains it: the caller's word, for this process."""
+    global _unsafe
+    before, _unsafe = _unsafe, _unsafe or allowed
+    try:
+        yield
+    finally:
+        _unsafe = before
 
 
 def run_tests(code: str, tests: str, *, trusted: str = "", entry_point: str = "", cpu_s: float = 10.0) -> Outcome:
@@ -54,142 +64,110 @@ def run_tests(code: str, tests: str, *, trusted: str = "", entry_point: str = ""
     if reason:
         raise Unavailable(reason)
     job = {"code": code, "tests": tests, "trusted": trusted, "entry_point": entry_point}
-    return _run(job, cpu_s, contained=_bubblewrap() is not None)
+    name = _chosen()
+    return _run(job, cpu_s, Bare if _why_uncontained(name) else BOXES[name])
+
+
+def why_unavailable() -> str | None:
+    """None where generated code can be run, else what is missing."""
+    try:
+        reason = _why_uncontained(_chosen())
+    except Unavailable as error:
+        return str(error)
+    if reason is None or _unsafe:
+        return None
+    return f"no sandbox: {reason}; or run generated code with limits only: --unsafe-code"
+
+
+def _chosen() -> str:
+    name = os.environ.get(ENGINE) or "bwrap"
+    if name not in BOXES:
+        from poise.registry import did_you_mean
+
+        raise Unavailable(f"{ENGINE}={name}: no such sandbox{did_you_mean(name, BOXES)}; there are: {', '.join(BOXES)}")
+    return name
 
 
 @cache
-def why_unavailable() -> str | None:
-    """None where generated code can be run, else what is missing. Tried once, with a program that must pass."""
-    if _bubblewrap() is None:
-        if os.environ.get(UNSAFE) == "1":
-            return None
-        return f"no sandbox: install bubblewrap (bwrap), or set {UNSAFE}=1 to run generated code with limits only"
+def _why_uncontained(name: str) -> str | None:
+    """None where this box works. Tried once, with a program that must pass."""
     trial = {"code": "def one():\n    return 1\n", "tests": "assert one() == 1\n", "trusted": "", "entry_point": ""}
-    outcome = _run(trial, 10.0, contained=True)
-    if outcome.passed:
-        return None
-    return f"bubblewrap does not work here ({outcome.reason}); unprivileged user namespaces may be switched off"
-
-
-def _bubblewrap() -> str | None:
-    return shutil.which("bwrap") if sys.platform == "linux" else None
-
-
-def _run(job: dict[str, str], cpu_s: float, *, contained: bool) -> Outcome:
-    nonce = secrets.token_hex(16)
-    limits = json.dumps(_limits(cpu_s, contained))
-    to_candidate, from_candidate = os.pipe(), os.pipe()
-    processes: list[subprocess.Popen[bytes]] = []
     try:
-        processes.append(
-            subprocess.Popen(
-                _command(["candidate", limits], contained),
-                stdin=to_candidate[0],
-                stdout=from_candidate[1],
-                **_apart(),
-            )
-        )
-        ends = (from_candidate[0], to_candidate[1])
-        processes.append(
-            subprocess.Popen(
-                _command(["tests", limits, *map(str, ends)], contained),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=ends,
-                **_apart(),
-            )
-        )
-        # Only the children hold the pipes now, so that each sees the other's end.
-        for fd in (*to_candidate, *from_candidate):
-            os.close(fd)
-        to_candidate = from_candidate = (-1, -1)
-        report, _ = processes[1].communicate(json.dumps({**job, "nonce": nonce}).encode(), timeout=WALL * cpu_s)
-    except subprocess.TimeoutExpired:
-        return Outcome(False, f"timeout after {WALL * cpu_s:g} s")
+        outcome = _run(trial, 10.0, BOXES[name])
+    except (Refused, OSError) as error:
+        return str(error)
+    return None if outcome.passed else f"{name} does not work here ({outcome.reason})"
+
+
+# ---------------------------------------------------------------- one test
+
+
+def _run(job: dict[str, str], cpu_s: float, box_of: Callable[[float], Box]) -> Outcome:
+    nonce = secrets.token_hex(16)
+    given = json.dumps({**job, "nonce": nonce}).encode() + b"\n"
+    box, processes, ends = box_of(cpu_s), list[subprocess.Popen[bytes]](), set[int]()
+    try:
+        (asked, asking), (answered, answering), (said, saying) = pipes = [os.pipe() for _ in range(3)]
+        ends.update(end for pipe in pipes for end in pipe)
+        processes.append(_start(box.command("tests"), answered, asking, saying))
+        processes.append(_start(box.command("candidate"), asked, answering, subprocess.DEVNULL))
+        # Only the children hold these now, so that each sees the other's end.
+        for end in (asked, asking, answered, saying):
+            ends.remove(end)
+            os.close(end)
+        # The job comes first on the candidate's line: nothing is asked, and so nothing answered, before it is read.
+        ends.remove(answering)
+        threading.Thread(target=_write, args=(answering, given), daemon=True).start()
+        report = _read(said, time.monotonic() + WALL * cpu_s)
     finally:
-        for fd in (*to_candidate, *from_candidate):
-            if fd >= 0:
-                os.close(fd)
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            process.communicate()
-    return _outcome(report, nonce)
+        for end in ends:
+            os.close(end)
+        _end(processes, box)
+    return Outcome(False, f"timeout after {WALL * cpu_s:g} s") if report is None else _outcome(report, nonce)
+
+
+def _start(command: list[str], stdin: int, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+    apart = {"PATH": "/usr/bin:/bin"}
+    return subprocess.Popen(
+        command, stdin=stdin, stdout=stdout, stderr=stderr, env=apart, cwd="/", start_new_session=True
+    )
+
+
+def _write(end: int, data: bytes) -> None:
+    """Write all and close; the reader may be gone."""
+    with contextlib.suppress(OSError), os.fdopen(end, "wb") as stream:
+        stream.write(data)
+
+
+def _read(end: int, deadline: float) -> bytes | None:
+    """What comes until the end or a bound; None where the deadline comes first."""
+    data = b""
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([end], [], [], left)[0]:
+            break
+        part = os.read(end, REPORT_BYTES)
+        data += part
+        if not part or len(data) > REPORT_BYTES:
+            return data
+    return None
+
+
+def _end(processes: list[subprocess.Popen[bytes]], box: Box) -> None:
+    """Kill both with their groups, then what the box still holds."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    box.close()
+    for process in processes:
+        process.wait()
 
 
 def _outcome(report: bytes, nonce: str) -> Outcome:
+    """The last line of the report; an engine may have warned of something before it."""
+    last = report.decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:
-        said = json.loads(report)
-    except ValueError:
-        return Outcome(False, "the tests' process ended without a report")
-    if secrets.compare_digest(str(said.get("passed", "")), nonce):
-        return Outcome(True)
-    return Outcome(False, str(said.get("failed", "no nonce"))[:300])
-
-
-def _apart() -> dict[str, Any]:
-    return {"stderr": subprocess.DEVNULL, "env": {"PATH": "/usr/bin:/bin"}, "cwd": "/", "start_new_session": True}
-
-
-def _limits(cpu_s: float, contained: bool) -> dict[str, int | None]:
-    root = os.geteuid() == 0
-    others = 0 if root else _own_processes()
-    return {
-        "AS": MEMORY_BYTES,
-        "CPU": max(1, round(cpu_s)),
-        "FSIZE": FILE_BYTES,
-        "NOFILE": 64,
-        "NPROC": others + PROCESSES,
-        "CORE": 0,
-        # Without bubblewrap the interpreter may lie where another user cannot read it.
-        "uid": 2**20 + secrets.randbelow(2**20) if root and contained else None,
-    }
-
-
-def _own_processes() -> int:
-    """Threads of this user now: older kernels count them all against the limit."""
-    count, me = 0, os.getuid()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if entry.stat().st_uid == me:
-                count += sum(1 for _ in (entry / "task").iterdir())
-    return count
-
-
-def _command(arguments: list[str], contained: bool) -> list[str]:
-    python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    flags = ["-I", "-S", "-B", "-X", "utf8"]
-    if not contained:
-        return [python, *flags, str(JAIL), *arguments]
-    bwrap = _bubblewrap()
-    assert bwrap is not None
-    return [bwrap, *_walls(), "--", python, *flags, "/jail.py", *arguments]
-
-
-def _walls() -> list[str]:
-    """bubblewrap's arguments. As root the user namespace stays, and inside, root is left for an unused host uid."""
-    if os.geteuid() == 0:
-        user = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:
-        user = ["--unshare-user", "--cap-drop", "ALL"]
-    walls = [
-        *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try", *user),
-        *("--die-with-parent", "--new-session", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"),
-        *("--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev", "--ro-bind", "/usr", "/usr"),
-        *("--remount-ro", "/dev"),
-        *("--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"),
-    ]
-    for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
-        path = Path(name)
-        if path.is_symlink():
-            walls += ["--symlink", str(path.readlink()), name]
-        elif path.is_dir():
-            walls += ["--ro-bind", name, name]
-    if Path("/etc/ld.so.cache").is_file():
-        walls += ["--ro-bind", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    home = Path(os.path.realpath(sys.base_prefix))
-    if not home.is_relative_to("/usr"):
-        for parent in reversed(home.parents[:-1]):
-            walls += ["--perms", "0755", "--dir", str(parent)]
-        walls += ["--ro-bind", str(home), str(home)]
-    return [*walls, "--ro-bind", str(JAIL), "/jail.py", "--chdir", "/tmp"]
+        said = json.loads(last)
+        passed, failed = str(said.get("passed", "")), str(said.get("failed", "no nonce"))
+    except (ValueError, AttributeError):
+        return Outcome(False, f"the tests' process ended without a report {last}".strip()[:300])
+    return Outcome(True) if secrets.compare_digest(passed.encode(), nonce.encode()) else Outcome(False, failed[:300])

@@ -235,6 +235,8 @@ def _cached(
     if found is not None and [s.request_id for s in found] == columns.request:
         return found
     lines = make()
+    if not all(getattr(metric, "keep", True) for metric in metrics.values()):
+        return lines
     encode = msgspec.json.Encoder().encode
     keep(folder.run, name, b"\n".join([encode(_Header(signature)), *map(encode, lines)]) + b"\n")
     return lines
