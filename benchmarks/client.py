@@ -65,6 +65,8 @@ class Measured(msgspec.Struct):
     """request id -> key in the truth log."""
     truth: dict[str, dict[str, Any]]
     cpu_s: float
+    others: float
+    """Cores that neither this command nor its server used, on average: above 0.05 the host was not quiet."""
     rss_mb: float
     start_s: float
     """Command start to the very first request."""
@@ -73,14 +75,14 @@ class Measured(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def mock(truth: Path, **config: Any) -> Iterator[str]:
-    """A mock server on its own core; yields its address."""
+def mock(truth: Path, **config: Any) -> Iterator[tuple[str, int]]:
+    """A mock server on its own core; yields its address and process id."""
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in config.items()]
     command = [*on(SERVER_CORE), sys.executable, "-m", "poise.measure.mock_server", f"--truth={truth}", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            yield server.stdout.readline().split()[-1]
+            yield server.stdout.readline().split()[-1], server.pid
         finally:
             server.terminate()
 
@@ -97,7 +99,7 @@ def study(url: str, n: int, load: dict[str, Any], tokens: int, options: dict[str
         "deployments": [{"name": "mock", "backend": "openai", "base_url": f"{url}/v1", "options": options}],
         "tasks": [{"task": "synthetic", "options": {"n": n, "prompt_tokens": 16, "output_tokens": tokens}}],
         "loads": [load],
-        "warmup": 0,
+        "warmup": 1,
     }
 
 
@@ -106,14 +108,14 @@ def by_command(
 ) -> Measured:
     """The whole `poise run` on one core; its records, its processes' CPU and peak memory."""
     truth = folder / "truth.jsonl"
-    with mock(truth, tokens=tokens, **mock_args) as url:
+    with mock(truth, tokens=tokens, **mock_args) as (url, server):
         (folder / "study.yaml").write_text(json.dumps(study(url, n, load, tokens, options)))
         command = [*on(CLIENT_CORE), sys.executable, "-m", "poise.cli", "run", str(folder / "study.yaml"), "-q"]
         started = time.perf_counter_ns()
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         with (folder / "out.txt").open("w") as out:
             client = subprocess.Popen([*command, "-o", str(folder / "run")], stdout=out, stderr=out, env=environment)
-            family = Family(client.pid)
+            family = Family(client.pid, server)
             code = client.wait()
             family.stop()
     if code:
@@ -125,11 +127,13 @@ def by_command(
     first = min(r.timeline.sent_ns for r in records if r.timeline)
     last = max(s.t_ns for s in cell.segments())
     prompts = {r.id: prompt_sha(r.messages[-1].content if r.messages else r.prompt or "") for r in cell.requests()}
+    spent, others = family.between(first, last)
     return Measured(
         records,
         prompts,
         read_truth(truth, set(prompts.values())),
-        family.cpu_s(first, last),
+        spent,
+        others / (last - first) * 1e9,
         family.peak_mb,
         (begin - started) / 1e9,
         (last - first) / 1e9,
@@ -179,7 +183,7 @@ def by_wire(
         gc.enable()
         return time.perf_counter() - started, time.process_time() - cpu
 
-    with mock(truth, tokens=tokens, **mock_args) as url:
+    with mock(truth, tokens=tokens, **mock_args) as (url, _):
         backend.open(Model("m", {"api": "mock"}), Deployment("d", "openai", base_url=url, options=options))
         wall_s, cpu_s = wire.run(main())
     began = time.process_time()
@@ -187,43 +191,69 @@ def by_wire(
     cpu_s += time.process_time() - began
     prompts = {r.id: prompt_sha(r.messages[-1].content) for r in requests if r.messages}
     rss_mb = psutil.Process().memory_info().rss / 1e6
-    return Measured(records, prompts, read_truth(truth, set(prompts.values())), cpu_s, rss_mb, 0.0, wall_s)
+    return Measured(records, prompts, read_truth(truth, set(prompts.values())), cpu_s, 0.0, rss_mb, 0.0, wall_s)
 
 
 class Family:
-    """A process and all its children, looked at ten times a second: peak resident memory, CPU time over time."""
+    """A process with all its children, and the whole host, looked at 50 times a second from the server's core."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, server: int) -> None:
         self.peak_mb, self.process, self.over = 0.0, psutil.Process(pid), threading.Event()
-        self.spent: dict[int, float] = {}
-        self.history: list[tuple[int, float]] = []
+        self.server, self.spent = server, dict[int, float]()
+        self.history: list[tuple[int, float, float]] = []
+        """(clock reading, CPU seconds of the family, CPU seconds of everyone else but the server and this process)."""
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
 
     def _watch(self) -> None:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # this thread must not be in the way
-        known, looks = [self.process], 0
-        while not self.over.wait(0.1):
-            rss, looks = 0, looks + 1
-            with contextlib.suppress(psutil.Error):
-                if looks % 10 == 1:  # finding children reads all of /proc
-                    known = [self.process, *self.process.children(recursive=True)]
-                for p in known:
-                    times = p.cpu_times()
-                    self.spent[p.pid] = times.user + times.system
-                    rss += p.memory_info().rss
-            self.peak_mb = max(self.peak_mb, rss / 1e6)
-            self.history.append((time.perf_counter_ns(), sum(self.spent.values())))
+        os.sched_setaffinity(0, {SERVER_CORE})  # this thread must not be in the way
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        known, looks = [self.process.pid], 0
+        while not self.over.wait(0.02):
+            if looks % 50 == 0:  # finding children reads all of /proc
+                with contextlib.suppress(psutil.Error):
+                    known = [self.process.pid, *(p.pid for p in self.process.children(recursive=True))]
+            if looks % 5 == 0:
+                self.peak_mb = max(self.peak_mb, sum(map(resident_mb, known)))
+            for pid in known:
+                self.spent[pid] = max(self.spent.get(pid, 0.0), cpu_s(pid))
+            looks += 1
+            mine = sum(self.spent.values())
+            self.history.append(
+                (time.perf_counter_ns(), mine, busy_s() - mine - cpu_s(self.server) - cpu_s(os.getpid()))
+            )
 
-    def cpu_s(self, start_ns: int, end_ns: int) -> float:
-        """CPU seconds between two clock readings: from the last look before the first to the first after the second."""
-        before = max((c for t, c in self.history if t <= start_ns), default=0.0)
-        after = min((c for t, c in self.history if t >= end_ns), default=self.history[-1][1])
-        return after - before
+    def between(self, start_ns: int, end_ns: int) -> tuple[float, float]:
+        """CPU seconds (of the family, of others) from the last look before the first reading to the first after the
+        second."""
+        before = max((row for row in self.history if row[0] <= start_ns), default=self.history[0])
+        after = min((row for row in self.history if row[0] >= end_ns), default=self.history[-1])
+        return after[1] - before[1], after[2] - before[2]
 
     def stop(self) -> None:
         self.over.set()
         self.thread.join()
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of all threads of a process; 0 once it is gone."""
+    try:
+        return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    except OSError:
+        return 0.0
+
+
+def resident_mb(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:
+        return 0.0
+
+
+def busy_s() -> float:
+    """CPU seconds of the whole host but idling and waiting."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
 
 
 def read_truth(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
@@ -247,25 +277,31 @@ def largest_gap(times: list[int]) -> int:
 
 def fidelity(group: str, case: str, m: Measured, streams: int, whole: bool) -> list[Figure]:
     """Errors against the truth, delivered concurrency, cost."""
-    ttft, gap, overlap = [], [], 0
+    asking, answering, gap, overlap = [], [], [], 0
     chunks = sum(len(r.pieces) for r in m.records)
     for r in m.records:
         truth, seen = m.truth[m.prompts[r.request_id]], stamps(r)
         assert r.timeline is not None
-        ttft.append((seen[0] - r.timeline.sent_ns - (truth["sent_ns"][0] - truth["arrived_ns"])) / 1e6)
+        asking.append((truth["arrived_ns"] - r.timeline.sent_ns) / 1e6)
+        answering.append((seen[0] - truth["sent_ns"][0]) / 1e6)
         gap.append(abs(largest_gap(seen) - largest_gap(truth["sent_ns"][: len(seen)])) / 1e6)
         overlap += truth["sent_ns"][-1] - truth["arrived_ns"]
     begun = min(t["arrived_ns"] for t in m.truth.values())
     ended = max(t["sent_ns"][-1] for t in m.truth.values())
+    ttft = list(map(sum, zip(asking, answering, strict=True)))
     figures = [
         Figure(group, case, "TTFT error p50", quantile(ttft, 0.5), "ms", "<= 0.3"),
         Figure(group, case, "TTFT error p99", quantile(ttft, 0.99), "ms", "<= 1.5"),
+        Figure(group, case, "  of it: to the server, p99", quantile(asking, 0.99), "ms"),
+        Figure(group, case, "  of it: from the server, p99", quantile(answering, 0.99), "ms"),
+        Figure(group, case, "largest gap error, p99", quantile(gap, 0.99), "ms"),
         Figure(group, case, "largest gap error", max(gap), "ms", "<= 2"),
         Figure(group, case, "delivered concurrency", overlap / (ended - begun) / streams, "of asked", ">= 0.99"),
         Figure(group, case, "CPU per 1000 chunks", m.cpu_s / chunks * 1000, "s", "<= 0.015"),
         Figure(group, case, "memory", m.rss_mb, "MB", "<= 120"),
     ]
     if whole:
+        figures.append(Figure(group, case, "other users of the host", m.others, "cores"))
         figures.append(Figure(group, case, "start to first request", m.start_s, "s", "<= 1.5"))
     return figures
 

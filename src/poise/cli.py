@@ -58,6 +58,9 @@ Limit = Annotated[
 Mode = Annotated[str | None, typer.Option("--mode", help="generate, choice or perplexity.")]
 Shots = Annotated[int | None, typer.Option("--shots", min=0, help="Worked examples in the prompt.")]
 Repeats = Annotated[int | None, typer.Option("--repeats", min=1, help="Fresh processes, interleaved.")]
+ClientProcesses = Annotated[
+    str | None, typer.Option("--client-processes", help="Processes that share the load on a server: N or auto.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every draw.")]
 TaskOption = Annotated[list[str] | None, typer.Option("-T", help="Task option key=value.")]
 BackendOption = Annotated[
@@ -109,6 +112,7 @@ def _planned(ctx: typer.Context, allow_code: bool) -> tuple[Any, str]:
         mode=p["mode"],
         shots=p["shots"],
         repeats=p["repeats"],
+        client_processes=p["client_processes"],
         seed=p["seed"],
         task_options=p["task_option"] or [],
         backend_options=p["backend_option"] or [],
@@ -141,6 +145,7 @@ def run(
     mode: Mode = None,
     shots: Shots = None,
     repeats: Repeats = None,
+    client_processes: ClientProcesses = None,
     seed: Seed = None,
     task_option: TaskOption = None,
     backend_option: BackendOption = None,
@@ -204,6 +209,7 @@ def plan(
     mode: Mode = None,
     shots: Shots = None,
     repeats: Repeats = None,
+    client_processes: ClientProcesses = None,
     seed: Seed = None,
     task_option: TaskOption = None,
     backend_option: BackendOption = None,

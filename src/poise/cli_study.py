@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, structs
 
 from poise.plan.positions import Document
-from poise.plan.read import load_study, study_builtins, study_from, to_yaml
+from poise.plan.read import MAX_CLIENT_PROCESSES, load_study, study_builtins, study_from, to_yaml
 from poise.plan.spec import Study
 from poise.registry import did_you_mean
 from poise.types import UsageError
@@ -37,6 +37,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     mode: str | None = None
     shots: int | None = None
     repeats: int | None = None
+    client_processes: str | None = None
     seed: int | None = None
     task_options: list[str] = []
     backend_options: list[str] = []
@@ -165,12 +166,22 @@ def _adjust(study: Study, flags: Flags) -> Study:
             for d in study.deployments
         ]
         study = structs.replace(study, deployments=deployments)
+    if flags.client_processes is not None:
+        study = structs.replace(study, client_processes=_client_processes(flags.client_processes))
     for key in ("repeats", "seed"):
         if (value := getattr(flags, key)) is not None:
             study = structs.replace(study, **{key: value})
     if study.repeats < 1:
         raise UsageError("--repeats must be at least 1")
     return study
+
+
+def _client_processes(word: str) -> int | Literal["auto"]:
+    if word == "auto":
+        return "auto"
+    if not word.isdigit() or not 1 <= int(word) <= MAX_CLIENT_PROCESSES:
+        raise UsageError(f"--client-processes takes auto or a number from 1 to {MAX_CLIENT_PROCESSES}, not {word!r}")
+    return int(word)
 
 
 def _with_loads(study: Study, loads: list[dict[str, Any]]) -> dict[str, Any]:

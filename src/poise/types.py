@@ -397,7 +397,9 @@ class Backend(Protocol):
     """`prepare` / `send` / `finish`: only `send` is on the clock.
 
     In process (`concurrent` not in capabilities): `send(list of prepared) -> list[Raw]`, all of one batch, in order.
-    Concurrent: `async send(prepared) -> Raw`, one request; the driver keeps many in flight on one event loop.
+    Concurrent: `async send(prepared) -> Raw`, one request; the driver keeps many in flight on one event loop. There
+    `finish_steps(prepared, raw)`, where given, is a generator that returns what `finish` would and yields about every
+    0.1 ms; `warm(n)` opens n connections before the clock.
     """
 
     name: str

@@ -134,6 +134,24 @@ def test_closed_loop_keeps_its_width() -> None:
     assert backend.most == 4 and sorted(int(r.request_id) for r in records) == list(range(20))
 
 
+class Stepwise(Remote):
+    """Understands an answer in three steps, and counts what was sent meanwhile."""
+
+    def finish_steps(self, prepared: Request, raw: Raw) -> Any:
+        for _ in range(3):
+            yield
+        if prepared.id == "3":
+            raise ValueError("not UTF-8")
+        return Answer(pieces=["x"])
+
+
+def test_answers_understood_in_steps_are_all_recorded() -> None:
+    records = drive_remote(Stepwise(), Load("closed", 4), 20)
+    assert sorted(int(r.request_id) for r in records) == list(range(20))
+    failed = [(r.request_id, r.error and r.error.kind) for r in records if r.status != "ok"]
+    assert failed == [("3", "parse")]
+
+
 def test_a_retry_is_a_new_record() -> None:
     backend = Remote(fail_first={"1": Failure("http", "busy", 503), "2": Failure("http", "bad", 400)})
     records = drive_remote(backend, Load("closed", 3), 3, retries=1)

@@ -51,7 +51,7 @@ def test_each_file_has_a_first_and_a_last_reading(engine, tmp_path):
 
 
 def test_the_tree_is_counted_with_its_children(engine, tmp_path):
-    sampler = tree_sampler(engine.pid, pids := set())
+    sampler = tree_sampler([engine.pid], pids := set())
     start = sampler()[0]
     deadline = time.monotonic() + 30
     while (now := sampler()[0]).cpu_s < start.cpu_s + 0.1:
@@ -64,7 +64,7 @@ def test_the_tree_is_counted_with_its_children(engine, tmp_path):
 
 
 def test_an_ended_tree_ends_the_monitor(engine):
-    sampler = tree_sampler(engine.pid, set())
+    sampler = tree_sampler([engine.pid], set())
     assert len(sampler()) == 1
     engine.stdin.close()
     engine.wait(30)

@@ -168,3 +168,26 @@ def test_an_event_has_the_time_of_the_read_that_completed_it() -> None:
         stamps, answer = read_answer(exchange, CAP, None)
         assert answer.pieces == ["é", "b"]
         assert [ns for ns, _ in stamps] == [10 if end <= at else 20 for end in ends], at
+
+
+def read_events(datas: list[str]) -> tuple[list[str], str]:
+    exchange = Exchange()
+    exchange.code, exchange.headers_ns, exchange.framed = 200, 1, True
+    for i, data in enumerate(datas):
+        exchange.parts.append(f"data: {data}\n\n".encode())
+        exchange.marks.append((i, i + 1))
+    _, answer = read_answer(exchange, CAP, None)
+    return answer.pieces, answer.status
+
+
+@pytest.mark.parametrize("at", [0, 63, 64, 150])
+def test_events_read_in_one_go_are_those_read_one_by_one(at: int) -> None:
+    """Decoding many lines in one call must not accept what one by one would be refused."""
+    good = [f'{{"choices": [{{"text": "{i}"}}]}}' for i in range(200)]
+    pieces = [str(i) for i in range(200)]
+    assert read_events([*good, "[DONE]"]) == (pieces, "ok")
+    two, halves = '{"choices": []}, {"choices": []}', ['{"choices": [', "]}"]
+    for bad in (["nonsense"], ["1"], [two], halves, [*halves, two], [two, *halves], ['{"error": "out of memory"}']):
+        assert read_events([*good[:at], *bad, *good[at:], "[DONE]"]) == (pieces[:at], "error"), bad
+    spread = ['{"choices":\ndata: [{"text": "x"}]}', "", '{"choices": [{"text": "y"}], "n": [1,\ndata: 2]}']
+    assert read_events([*good[:at], *spread, *good[at:], "[DONE]"]) == ([*pieces[:at], "x", "y", *pieces[at:]], "ok")

@@ -1,7 +1,7 @@
 """Put a cell's requests through a backend under its load, and write what happened, record by record.
 
 Only `send` is on the clock. In process, one thread prepares, sends and finishes in turn; concurrent backends share
-one event loop, where finished streams are parsed one at a time between arrivals. The collector of garbage rests
+one event loop, where finished streams are parsed in small steps between arrivals. The collector of garbage rests
 meanwhile (a full collection can take tens of milliseconds) and runs where no request is in flight.
 """
 
@@ -12,6 +12,7 @@ import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from poise.plan.spec import Load
@@ -22,6 +23,9 @@ Write = Callable[[list[Record]], None]
 RETRYABLE = ("connect", "reset", "closed")
 RETRYABLE_HTTP = (429, 503)
 _COLLECT_EVERY = 512
+_HEADSTART_NS = 5_000_000
+_BACKLOG = 512
+"""Finished answers that may wait to be parsed; beyond that, parsing keeps arrivals waiting rather than fill memory."""
 
 
 def groups(requests: Iterable[Request], pending: Callable[[Request], bool], size: int) -> Iterator[list[Request]]:
@@ -151,8 +155,12 @@ def finish(backend: Any, prepared: Any, raw: Raw) -> Answer:
         answer: Answer = backend.finish(prepared, raw)
         return answer
     except Exception as error:
-        raw.stamps = []
-        return Answer(status="error", error=Failure("parse", _message(error)))
+        return _not_understood(raw, error)
+
+
+def _not_understood(raw: Raw, error: Exception) -> Answer:
+    raw.stamps = []
+    return Answer(status="error", error=Failure("parse", _message(error)))
 
 
 def _failure(kind: str, error: Exception) -> tuple[Raw, Answer]:
@@ -175,10 +183,7 @@ def record(
     due_ns: int | None = None,
 ) -> Record:
     """One line of records.jsonl from what was seen and what it meant."""
-    deltas, last = [], raw.sent_ns
-    for stamp, _ in raw.stamps:
-        deltas.append(stamp - last)
-        last = stamp
+    stamps = [raw.sent_ns, *(stamp for stamp, _ in raw.stamps)]
     return Record(
         request_id=request.id,
         sample_id=request.sample_id,
@@ -191,8 +196,8 @@ def record(
         due_ns=due_ns,
         timeline=Timeline(
             sent_ns=raw.sent_ns,
-            chunk_deltas_ns=deltas,
-            done_ns=(raw.done_ns if raw.done_ns is not None else last) - raw.sent_ns,
+            chunk_deltas_ns=[b - a for a, b in pairwise(stamps)],
+            done_ns=(raw.done_ns if raw.done_ns is not None else stamps[-1]) - raw.sent_ns,
             headers_ns=None if raw.headers_ns is None else raw.headers_ns - raw.sent_ns,
             clock=raw.clock,
         ),
@@ -232,14 +237,25 @@ class Concurrent:
         self._wake = asyncio.Event()
         self._closing = False
 
-    async def run(self, requests: Iterable[Request], load: Load, due_ns: Sequence[int] | None = None) -> None:
-        """Send everything and return when all is recorded. `due_ns`: offsets from now, one a request (open loop)."""
+    async def run(
+        self,
+        requests: Iterable[Request],
+        load: Load,
+        due_ns: Sequence[int] | None = None,
+        start: Callable[[], int] | None = None,
+    ) -> None:
+        """Send everything and return when all is recorded.
+
+        `due_ns`: offsets from the start, one a request (open loop). `start` is called when all is ready and gives the
+        clock reading to start at (default: now).
+        """
         drain = asyncio.create_task(self._drain())
         ticker = asyncio.create_task(self._tick())
         width = min(load.width, len(requests)) if isinstance(requests, Sequence) else load.width
         if hasattr(self.backend, "warm"):
             await self.backend.warm(width)
-        sending = asyncio.ensure_future(self._send(requests, width, load.max_in_flight, due_ns))
+        start_ns = start() if start is not None else time.perf_counter_ns() + _HEADSTART_NS
+        sending = asyncio.ensure_future(self._send(requests, width, load.max_in_flight, due_ns, start_ns))
         try:  # whichever ends first: a full disk ends the recording, and then nothing more must be sent
             await asyncio.wait((sending, drain), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -252,10 +268,13 @@ class Concurrent:
         await drain
         await sending
 
-    async def _send(self, requests: Iterable[Request], width: int, cap: int, due_ns: Sequence[int] | None) -> None:
+    async def _send(
+        self, requests: Iterable[Request], width: int, cap: int, due_ns: Sequence[int] | None, start_ns: int
+    ) -> None:
         if due_ns is not None:
-            await self._open(requests, due_ns, cap)
+            await self._open(requests, due_ns, cap, start_ns)
             return
+        await asyncio.sleep(max(0, start_ns - time.perf_counter_ns()) / 1e9)
         todo = iter(requests)
         await asyncio.gather(*(self._lane(todo) for _ in range(width)))
 
@@ -264,11 +283,10 @@ class Concurrent:
             self.alive()
             await self._ask(request, None)
 
-    async def _open(self, requests: Iterable[Request], due_ns: Sequence[int], cap: int) -> None:
-        start = time.perf_counter_ns() + 5_000_000
+    async def _open(self, requests: Iterable[Request], due_ns: Sequence[int], cap: int, start_ns: int) -> None:
         running: set[asyncio.Task[None]] = set()
         for request, offset in zip(requests, due_ns, strict=True):
-            due = start + offset
+            due = start_ns + offset
             while (wait := due - time.perf_counter_ns()) > 0:
                 await asyncio.sleep(wait / 1e9)
             self.alive()
@@ -335,32 +353,43 @@ class Concurrent:
         self._wake.set()
 
     async def _drain(self) -> None:
-        """Parse and write finished answers one at a time, giving way to arrivals after each.
-
-        Where answers come faster than that, more are taken at once, so that the backlog stays bounded.
-        """
+        """Parse and write finished answers step by step, giving way to arrivals after each."""
+        hurry = 0
         while True:
-            quota = 0
             while self._finished:
                 request, prepared, raw, attempt, due, written = self._finished.popleft()
-                if isinstance(prepared, Exception):
-                    answer = Answer(status="error", error=Failure("prepare", _message(prepared)))
-                elif raw.status == "dropped":
-                    answer = Answer()
+                if hurry:
+                    hurry -= 1
                 else:
-                    answer = finish(self.backend, prepared, raw)
+                    hurry = max(0, len(self._finished) - _BACKLOG) // 8
+                    await asyncio.sleep(0)
+                answer = await self._answer(prepared, raw, hurry > 0)
                 made = record(request, raw, answer, self.phase, self.segment, attempt, None, due)
                 self.write([made])
                 if written is not None and not written.done():
                     written.set_result(made)
-                quota -= 1
-                if quota < 0:
-                    await asyncio.sleep(0)
-                    quota = len(self._finished) // 16
             if self._closing:
                 return
             self._wake.clear()
             await self._wake.wait()
+
+    async def _answer(self, prepared: Any, raw: Raw, hurry: bool) -> Answer:
+        if isinstance(prepared, Exception):
+            return Answer(status="error", error=Failure("prepare", _message(prepared)))
+        if raw.status == "dropped":
+            return Answer()
+        if hurry or not hasattr(self.backend, "finish_steps"):
+            return finish(self.backend, prepared, raw)
+        steps = self.backend.finish_steps(prepared, raw)
+        try:
+            while True:
+                next(steps)
+                await asyncio.sleep(0)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+        except Exception as error:
+            return _not_understood(raw, error)
 
     async def _tick(self) -> None:
         """How late a 10 ms tick comes: what an arrival may have waited for in this loop."""

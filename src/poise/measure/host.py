@@ -61,7 +61,7 @@ def environment() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "cpu": _cpu(),
-        "cores": {"physical": psutil.cpu_count(logical=False), "logical": os.cpu_count(), "usable": _usable()},
+        "cores": {"physical": psutil.cpu_count(logical=False), "logical": os.cpu_count(), "usable": usable_cores()},
         "flags": [flag for flag in FLAGS if flag in _flags()],
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         "memory_bytes": psutil.virtual_memory().total,
@@ -135,7 +135,7 @@ def _flags() -> set[str]:
     return set()
 
 
-def _usable() -> int | None:
+def usable_cores() -> int | None:
     """Cores this process may use: affinity, and a container's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")

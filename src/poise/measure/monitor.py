@@ -1,4 +1,4 @@
-"""A process of its own that samples what an engine's process tree and the GPUs use (arguments: PID PERIOD_S).
+"""A process of its own that samples what an engine's processes and the GPUs use (PID[,PID…] PERIOD_S [--idle]).
 
 Each line on stdin is the path of the `resources.jsonl` to append to from now on; the end of stdin ends it. A switch
 and the end are sampled at once, so that every file has a first and a last reading. Stamps are `perf_counter_ns`.
@@ -10,7 +10,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from poise.measure.host import has_nvidia
+from poise.measure.priority import run_when_idle
 from poise.store.run import Appender
 from poise.types import ResourceSample
 
@@ -62,15 +63,15 @@ def monitor(samplers: list[Sampler], commands: queue.Queue[str | None], period_s
 # ---------------------------------------------------------------- processes
 
 
-def tree_sampler(pid: int, pids: set[int]) -> Sampler:
-    """CPU seconds and resident memory of a process and its descendants (this process left out), and the host's load.
+def tree_sampler(roots: Sequence[int], pids: set[int]) -> Sampler:
+    """CPU seconds and resident memory of processes and their descendants (this one left out), and the host's load.
 
     Time of children that have ended is in their parent's account. The host's busy cores count from reading to
-    reading. `pids` is kept up to date with the tree. No sample at all once the process is gone.
+    reading. `pids` is kept up to date with the tree. No sample at all once one of `roots` is gone.
     """
-    root = psutil.Process(pid)
-    pids.add(pid)
-    known: list[psutil.Process] = [root]
+    processes = [psutil.Process(pid) for pid in roots]
+    pids.update(roots)
+    known: list[psutil.Process] = processes
     looked = 0
     last_busy, last_ns = _host_busy(), perf_counter_ns()
 
@@ -79,14 +80,15 @@ def tree_sampler(pid: int, pids: set[int]) -> Sampler:
         now = perf_counter_ns()
         try:
             if now - looked > LOOK_NS:
-                known, looked = [root, *(p for p in root.children(recursive=True) if p.pid != os.getpid())], now
+                found = [c for p in processes for c in p.children(recursive=True) if c.pid != os.getpid()]
+                known, looked = [*processes, *found], now
                 pids |= {process.pid for process in known}
             usage = [_usage(process) for process in known]
         except psutil.NoSuchProcess:
-            known, looked = [root], 0
-            if not root.is_running():
+            known, looked = processes, 0
+            if not all(p.is_running() for p in processes):
                 return []
-            usage = [_usage(root)]
+            usage = [_usage(p) for p in processes]
         busy = _host_busy()
         elapsed = (now - last_ns) / 1e9
         host = round((busy - last_busy) / elapsed, 3) if elapsed > 0.01 else None
@@ -183,7 +185,10 @@ def _gpu_sampler(nvml: Any, index: int, pids: set[int]) -> Sampler:
 
 
 def main(argv: list[str]) -> int:
-    pid, period_s = int(argv[0]), float(argv[1]) if len(argv) > 1 else PERIOD_S
+    roots = [int(pid) for pid in argv[0].split(",")]
+    period_s = float(argv[1]) if len(argv) > 1 else PERIOD_S
+    if "--idle" in argv:
+        run_when_idle()
     commands: queue.Queue[str | None] = queue.Queue()
 
     def listen() -> None:
@@ -194,7 +199,7 @@ def main(argv: list[str]) -> int:
     threading.Thread(target=listen, daemon=True).start()
     try:
         pids: set[int] = set()
-        samplers = [tree_sampler(pid, pids), *gpu_samplers(pids)]
+        samplers = [tree_sampler(roots, pids), *gpu_samplers(pids)]
     except psutil.NoSuchProcess:
         return 0
     monitor(samplers, commands, period_s)

@@ -1,36 +1,32 @@
-"""Run a plan: one worker process per model x deployment x repeat, a monitor beside it, and nothing else meanwhile.
+"""Run a plan: one crew of processes per model x deployment x repeat, and nothing else meanwhile.
 
-The parent tells the worker which cell comes next, watches its records grow, and calls `between` when no request is
-in flight. A worker that dies fails the cell it was in; a new one takes the rest.
+The parent tells the crew which cell comes next, watches its records grow, and calls `between` when no request is
+in flight. A worker that dies fails the cell it was in; a new crew takes the rest.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import selectors
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import structs
 
-from poise.measure import host, preflight
+from poise import registry
+from poise.measure import host, preflight, share
+from poise.measure.crew import Crew
 from poise.measure.redact import redact
-from poise.measure.worker import Command, Event, Job
+from poise.measure.worker import Command, Job
 from poise.plan.build import Plan, label, workers
 from poise.plan.spec import Cell
 from poise.store.run import Appender, CellFolder, Run, Segment, encode_pretty, write_atomic
 from poise.store.write import Lock, missing, prepare
 from poise.types import UsageError
-
-_POLL_S = 0.25
-_MONITOR_PERIOD_S = 0.1
 
 
 class Watcher(Protocol):
@@ -131,7 +127,7 @@ def _preflight(plan: Plan, allow_code: bool) -> tuple[Plan, dict[str, str]]:
 
 
 class _Group:
-    """The cells of one worker: model x deployment x repeat."""
+    """The cells of one crew: model x deployment x repeat."""
 
     def __init__(
         self,
@@ -155,56 +151,71 @@ class _Group:
             if folder not in todo:
                 self.watcher.cell_started(label(folder.cell), folder.cell.planned, folder.cell.planned)
                 self._report(folder)
-        worker: _Worker | None = None
+        crew: Crew | None = None
         warm_loads: set[str] = set()
         try:
             for folder in todo:
-                if worker is None:
-                    worker = _Worker(self._job(folder.cell), self._log(folder.cell))
-                    error = worker.wait_ready(lambda: None)
+                if crew is None:
+                    crew = Crew(
+                        self._job(folder.cell),
+                        self._log(folder.cell),
+                        max(self._processes(f.cell) for f in todo),
+                        self._is_client(folder.cell),
+                    )
+                    error = crew.wait_ready()
                     if error:
                         rest = todo[todo.index(folder) :]
                         return failed | {label(f.cell): self._never_ran(f, error) for f in rest}
                     warm_loads = set()
-                error = self._one(worker, folder, warm=folder.cell.load.label not in warm_loads)
+                error = self._one(crew, folder, warm=folder.cell.load.label not in warm_loads)
                 warm_loads.add(folder.cell.load.label)
                 if error:
                     failed[label(folder.cell)] = error
-                    if worker.dead:
-                        worker.stop()
-                        worker = None
+                    if crew.broken:
+                        crew.stop()
+                        crew = None
         finally:
-            if worker:
-                worker.stop()
+            if crew:
+                crew.stop()
         return failed
 
-    def _one(self, worker: _Worker, folder: CellFolder, warm: bool) -> str | None:
+    def _is_client(self, cell: Cell) -> bool:
+        backend = registry.lookup("backend", cell.deployment.backend, self.allow_code)
+        return "concurrent" in backend.capabilities
+
+    def _processes(self, cell: Cell) -> int:
+        wanted = self.plan.study.client_processes
+        return share.processes(cell.load, wanted, host.usable_cores() or 1) if self._is_client(cell) else 1
+
+    def _one(self, crew: Crew, folder: CellFolder, warm: bool) -> str | None:
         cell = folder.cell
-        records = folder.path / "records.jsonl"
         already = cell.planned - missing(folder, self.retry_failed)
         self.watcher.cell_started(label(cell), cell.planned, already)
-        worker.monitor(folder.path / "resources.jsonl")
+        crew.monitor(folder.path / "resources.jsonl")
         warmup = self.plan.warmup(cell) if warm else []
-        worker.send(
-            Command(
-                run=str(self.run.path),
-                folder=str(folder.path),
-                warmup=warmup,
-                retry_failed=self.retry_failed,
-                due_ns=self.plan.due_ns(cell),
-            )
+        segment = sum(s.event == "start" for s in folder.segments())
+        command = Command(
+            run=str(self.run.path),
+            folder=str(folder.path),
+            segment=segment,
+            warmup=warmup,
+            retry_failed=self.retry_failed,
+            due_ns=self.plan.due_ns(cell),
         )
-        count, position = already - len(warmup), records.stat().st_size if records.exists() else 0
+        parts = self._processes(cell)
+        commands = [structs.replace(command, part=k, parts=parts, warmup=[] if k else warmup) for k in range(parts)]
+        count, read = already - len(warmup), {p: p.stat().st_size for p in folder.files("records")}
 
         def tick() -> None:
-            nonlocal count, position
-            new, position = _lines(records, position)
-            count += new
+            nonlocal count
+            for path in folder.files("records"):
+                new, read[path] = _lines(path, read.get(path, 0))
+                count += new
             self.watcher.tick(min(max(count, already), cell.planned))
 
-        error = worker.wait_done(tick)
-        if error is not None and worker.dead:
-            self._fail(folder, error)
+        error = crew.run(commands, tick)
+        if error is not None and crew.broken:
+            self._fail(folder, segment, error)
         self._report(folder, error)
         return error
 
@@ -213,15 +224,13 @@ class _Group:
         self.watcher.cell_done(label(folder.cell), folder.cell.planned, seconds, quality, error)
 
     def _never_ran(self, folder: CellFolder, error: str) -> str:
-        self._fail(folder, error)
+        self._fail(folder, len(folder.segments()), error)
         self.watcher.cell_started(label(folder.cell), folder.cell.planned)
         self._report(folder, error)
         return error
 
-    def _fail(self, folder: CellFolder, error: str) -> None:
+    def _fail(self, folder: CellFolder, number: int, error: str) -> None:
         """Note the reason in the cell's folder: a failed cell is data."""
-        segments = folder.segments()
-        number = segments[-1].segment if segments and segments[-1].event == "start" else len(segments)
         appender = Appender(folder.path / "segments.jsonl")
         appender.write([Segment("end", number, time.perf_counter_ns(), time.time_ns(), error=error)])
         appender.close()
@@ -240,108 +249,6 @@ class _Group:
     def _log(self, cell: Cell) -> Path:
         name = f"{cell.model.name}-{cell.deployment.name}-r{cell.repeat}.log"
         return self.run.path / "logs" / "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-
-
-class _Worker:
-    """A worker process and its monitor."""
-
-    def __init__(self, job: Job, log: Path) -> None:
-        self._log_path = log
-        self._log: IO[bytes] = log.open("ab")
-        self._log_start = self._log.tell()
-        python = job.deployment.python or sys.executable
-        # its own session: an interrupt at the keyboard reaches the parent alone, which then ends the worker
-        self.process = subprocess.Popen(
-            [python, "-m", "poise.measure.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-            bufsize=0,
-        )
-        self._monitor = subprocess.Popen(
-            [sys.executable, "-m", "poise.measure.monitor", str(self.process.pid), str(_MONITOR_PERIOD_S)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-            start_new_session=True,
-            bufsize=0,
-        )
-        self._buffer = b""
-        self._write(self.process, job)
-
-    @property
-    def dead(self) -> bool:
-        return self.process.poll() is not None
-
-    def send(self, command: Command) -> None:
-        self._write(self.process, command)
-
-    def monitor(self, path: Path) -> None:
-        """Resource samples go to `path` from now on."""
-        try:
-            assert self._monitor.stdin
-            self._monitor.stdin.write(f"{path}\n".encode())
-        except BrokenPipeError:  # no resource figures then; the cell says so
-            pass
-
-    def _write(self, process: subprocess.Popen[bytes], message: Any) -> None:
-        assert process.stdin
-        try:
-            data = memoryview(msgspec.json.encode(message) + b"\n")
-            while data:
-                data = data[process.stdin.write(data) or 0 :]
-        except BrokenPipeError:
-            pass  # the wait that follows tells why
-
-    def wait_ready(self, tick: Callable[[], None]) -> str | None:
-        """None once the engine is open, else why it is not."""
-        return self._wait(("ready",), tick)
-
-    def wait_done(self, tick: Callable[[], None]) -> str | None:
-        """None once the cell is done, else why it failed."""
-        return self._wait(("done",), tick)
-
-    def _wait(self, good: tuple[str, ...], tick: Callable[[], None]) -> str | None:
-        assert self.process.stdout
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not selector.select(_POLL_S):
-                    tick()
-                    continue
-                chunk = os.read(self.process.stdout.fileno(), 65536)
-                if not chunk:
-                    return self._obituary()
-                self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        event = msgspec.json.decode(line, type=Event)
-        tick()
-        return None if event.event in good else redact(event.error or "unknown error")
-
-    def _obituary(self) -> str:
-        code = self.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        with self._log_path.open("rb") as log:
-            log.seek(self._log_start)
-            last = [line for line in log.read()[-4000:].decode(errors="replace").splitlines() if line.strip()]
-        return redact(f"the engine's process {how}{hint}" + (f": {last[-1][:300]}" if last else ""))
-
-    def stop(self) -> None:
-        """End both processes, the monitor first (its last reading needs a living worker)."""
-        for process in (self._monitor, self.process):
-            assert process.stdin
-            process.stdin.close()
-            busy = process is self.process and sys.exc_info()[0] is not None
-            try:
-                process.wait(0 if busy else 5)  # a worker in the middle of a request is not waited for
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        assert self.process.stdout
-        self.process.stdout.close()
-        self._log.close()
 
 
 def _lines(path: Path, position: int) -> tuple[int, int]:

@@ -1,9 +1,10 @@
 """The process that measures: opens one engine, then runs cells as it is told, one JSON line in and one out.
 
-in:  {"model": …, "deployment": …, "backend": …, "retries": …, "parent": pid} once, then {"cell": folder, "warmup": […],
-     "retry_failed": bool} for each cell
+in:  {"model": …, "deployment": …, "backend": …, "retries": …, "parent": pid} once, then {"folder": …, "warmup": […],
+     "retry_failed": bool, "part": k, "parts": n …} for each cell
 out: {"event": "ready" | "failed"} once, then {"event": "done" | "failed"} for each cell
 
+Where several processes share a cell, each says "armed" when it could start and starts when told {"start_ns": …}.
 A cell travels as plain data and comes back as files, so the same worker can run anywhere.
 """
 
@@ -26,7 +27,7 @@ import msgspec
 from msgspec import Struct, field
 
 from poise import registry
-from poise.measure import drive
+from poise.measure import drive, priority, share
 from poise.plan.repeat import asked, sequence
 from poise.plan.spec import Deployment, Load, Model
 from poise.store.run import Appender, CellFolder, Segment
@@ -50,9 +51,19 @@ class Command(Struct, frozen=True):
 
     run: str
     folder: str
+    segment: int = 0
+    part: int = 0
+    parts: int = 1
+    """This process takes part `part` of `parts` of the cell's requests."""
     warmup: list[Request] = field(default_factory=list)
     retry_failed: bool = False
     due_ns: list[int] | None = None
+
+
+class Go(Struct, frozen=True):
+    """The common start of the processes that share a cell."""
+
+    start_ns: int
 
 
 class Event(Struct, frozen=True, omit_defaults=True):
@@ -80,6 +91,15 @@ def main() -> int:
     except Exception as error:
         say("failed", f"{type(error).__name__}: {error}"[:1000])
         return 1
+
+    def start() -> int:
+        """Wait for the common start: the clock reading at which it is."""
+        say("armed")
+        line = commands.readline()
+        if not line:
+            raise SystemExit("the parent process is gone")
+        return msgspec.json.decode(line, type=Go).start_ns
+
     load_s = (time.perf_counter_ns() - job.started_ns) / 1e9
     say("ready")
     with _runner() as runner:  # one event loop for all cells: connections outlive a cell
@@ -87,7 +107,7 @@ def main() -> int:
             for line in commands:
                 try:
                     command = msgspec.json.decode(line, type=Command)
-                    run_cell(backend, opened, job, command, load_s, runner)
+                    run_cell(backend, opened, job, command, load_s, runner, start)
                 except PoiseError as error:
                     say("failed", str(error))
                 else:
@@ -97,16 +117,24 @@ def main() -> int:
     return 0
 
 
-def run_cell(backend: Any, opened: Opened, job: Job, command: Command, load_s: float, runner: asyncio.Runner) -> None:
-    """Run what is missing of one cell; everything observed goes to its folder."""
+def run_cell(
+    backend: Any,
+    opened: Opened,
+    job: Job,
+    command: Command,
+    load_s: float,
+    runner: asyncio.Runner,
+    start: Callable[[], int],
+) -> None:
+    """Run what is missing of one cell, or of this process's part of it; everything observed goes to its folder."""
     folder = CellFolder(Path(command.run), Path(command.folder))
     done = attempts_made(folder.records())
 
     def pending(request: Request) -> bool:  # a conversation that lacks a turn runs again from its first
         return any(_is_pending(done.get(part), command.retry_failed) for part in request.parts)
 
-    segment = sum(1 for s in folder.segments() if s.event == "start")
-    records, segments = Appender(folder.path / "records.jsonl"), Appender(folder.path / "segments.jsonl")
+    segment = command.segment
+    records, segments = _appender(command, "records"), _appender(command, "segments")
     segments.write(
         [
             _anchor(
@@ -125,7 +153,7 @@ def run_cell(backend: Any, opened: Opened, job: Job, command: Command, load_s: f
     gc.disable()
     try:
         attempts = {k: v for k, (v, _) in done.items()}
-        _drive(backend, folder, job, command, pending, records, segment, attempts, runner)
+        _drive(backend, folder, job, command, pending, records, attempts, runner, start)
         segments.write([_anchor("end", segment)])
     except PoiseError as error:
         with contextlib.suppress(PoiseError):  # a full disk may refuse this line too
@@ -145,16 +173,16 @@ def _drive(
     command: Command,
     pending: Callable[[Request], bool],
     records: Appender,
-    segment: int,
     attempts: dict[str, int],
     runner: asyncio.Runner,
+    start: Callable[[], int],
 ) -> None:
     def alive() -> None:
         if os.getppid() != job.parent:
             raise SystemExit("the parent process is gone")
 
     load = folder.cell.load
-    cold, warm = command.warmup[:1], command.warmup[1:]
+    segment, cold, warm = command.segment, command.warmup[:1], command.warmup[1:]
     requests, seconds = _asked(folder, len(attempts))
     if "concurrent" not in backend.capabilities:
         for phase, group in (("cold", cold), ("warmup", warm)):
@@ -180,6 +208,8 @@ def _drive(
         )
         return
 
+    priority.run_on_arrival()
+
     async def concurrent() -> None:
         one = Load("closed", 1)
         for phase, group in (("cold", cold), ("warmup", warm)):
@@ -196,14 +226,16 @@ def _drive(
         driver = drive.Concurrent(
             backend, records.write, segment=segment, attempts=attempts, retries=job.retries, alive=alive
         )
+        part, parts = command.part, command.parts
+        own, go = share.portion(load, part, parts), start if parts > 1 else None
         if command.due_ns is not None:  # a resumed open loop keeps its gaps and starts anew (CONTRACT §3)
             left = [(r, d) for r, d in zip(requests, command.due_ns, strict=True) if pending(r)]
-            await driver.run([r for r, _ in left], load, [d - left[0][1] for _, d in left])
-        elif seconds is not None:
-            await driver.run(drive.until(filter(pending, requests), seconds), load)
+            mine = list(share.mine(load, left, part, parts))
+            await driver.run([r for r, _ in mine], own, [d - left[0][1] for _, d in mine], go)
         else:
-            await driver.run(list(filter(pending, requests)), load)
-        lags = Appender(Path(command.folder) / "loop_lag.jsonl")
+            todo = share.mine(load, filter(pending, requests), part, parts)
+            await driver.run(list(todo) if seconds is None else drive.until(todo, seconds), own, None, go)
+        lags = _appender(command, "loop_lag")
         lags.write([LagSample(t, lag) for t, lag in driver.lags])
         lags.close()
 
@@ -224,6 +256,11 @@ def _asked(folder: CellFolder, begun: int) -> tuple[Iterator[Request], float | N
     if left_s := folder.left_s():
         return islice(sequence(requests), cell.load.requests), left_s
     return asked(requests, begun), None
+
+
+def _appender(command: Command, stem: str) -> Appender:
+    name = f"{stem}.{command.part}.jsonl" if command.parts > 1 else f"{stem}.jsonl"
+    return Appender(Path(command.folder) / name)
 
 
 def _runner() -> asyncio.Runner:

@@ -21,7 +21,9 @@ from poise.plan.spec import Analysis, Deployment, Generation, Model, Override, S
 T = TypeVar("T")
 
 SOURCE_KINDS = ("any", "bundled", "hf", "onnx", "gguf", "mlx", "openvino", "ctranslate2", "api")
+_SCALARS = ("seed", "repeats", "warmup", "retries", "client_processes", "budget_usd", "until")
 SELECTORS = ("model", "deployment", "task", "load")
+MAX_CLIENT_PROCESSES = 64
 TAU_PROFILES = ("auto", "conversational", "interactive", "batch", "miniature")
 _SECRET_KEYS = re.compile(r"^(api_?key|key|token|password|secret|authorization|bearer)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
@@ -51,7 +53,7 @@ def study_from(doc: Document, base_dir: str, default_name: str) -> Study:
     for part in ("models", "deployments", "tasks"):
         if not data.get(part):
             raise doc.error((part,) if part in data else (), f"the study names no {part}")
-    scalars = {k: data[k] for k in ("seed", "repeats", "warmup", "retries", "budget_usd", "until") if k in data}
+    scalars = {k: data[k] for k in _SCALARS if k in data}
     _check_generation(doc, ("generation",), data.get("generation") or {})
     study = doc.convert(
         (),
@@ -68,6 +70,8 @@ def study_from(doc: Document, base_dir: str, default_name: str) -> Study:
     for key, least in {"repeats": 1, "warmup": 0, "retries": 0}.items():
         if getattr(study, key) < least:
             raise doc.error((key,), f"must be at least {least}")
+    if study.client_processes != "auto" and not 1 <= study.client_processes <= MAX_CLIENT_PROCESSES:
+        raise doc.error(("client_processes",), f"must be auto or from 1 to {MAX_CLIENT_PROCESSES}")
     study = structs.replace(
         study,
         models=_unique(doc, "models", [_model(doc, i, m) for i, m in _items(doc, data, "models")]),

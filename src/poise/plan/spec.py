@@ -166,6 +166,8 @@ class Study(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     repeats: int = 1
     warmup: int = 2
     retries: int = 0
+    client_processes: int | Literal["auto"] = 1
+    """Processes that share the load on a server; what is asked, and when, stays the same."""
     budget_usd: float | None = None
     until: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)

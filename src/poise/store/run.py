@@ -7,19 +7,22 @@
           derived/                            rebuilt byte for byte from the rest
 
 JSONL files are append-only. A torn last line (the process was killed while writing) is dropped when reading and
-its request runs again; so does a static batch of which not all records reached the disk.
+its request runs again; so does a static batch of which not all records reached the disk. Where several client
+processes share a cell, process k writes `records.<k>.jsonl`, `segments.<k>.jsonl` …; readers see one cell.
 """
 
 from __future__ import annotations
 
 import errno
+import heapq
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from poise.plan.spec import Cell, Study
 from poise.types import (
@@ -95,11 +98,12 @@ class CellFolder:
     def records(self, kind: type[Any] = Record) -> Iterator[Any]:
         """Every complete record in order of writing (all phases, all attempts), partial batches left out.
 
-        `kind`: a struct with some of `Record`'s fields, `batch` among them, for readers that need no more.
+        Of several client processes: segment by segment, one process after the other. `kind`: a struct with some of
+        `Record`'s fields, `batch` and `segment` among them, for readers that need no more.
         """
-        records = iter_jsonl(self.path / "records.jsonl", kind)
+        parts = [iter_jsonl(path, kind) for path in self.files("records")]
         pending: list[Any] = []
-        for record in records:
+        for record in heapq.merge(*parts, key=lambda r: r.segment) if len(parts) > 1 else chain(*parts):
             if record.batch is None:
                 pending.clear()
                 yield record
@@ -111,15 +115,24 @@ class CellFolder:
                 yield from pending
                 pending.clear()
 
+    def files(self, stem: str) -> list[Path]:
+        """`stem.jsonl` and, of several client processes, `stem.<k>.jsonl`: those that exist, in order."""
+        shared = [p for p in self.path.glob(f"{stem}.*.jsonl") if p.name.split(".")[1].isdigit()]
+        whole = self.path / f"{stem}.jsonl"
+        return [whole] * whole.is_file() + sorted(shared, key=lambda p: int(p.name.split(".")[1]))
+
     def segments(self) -> list[Segment]:
-        return list(iter_jsonl(self.path / "segments.jsonl", Segment))
+        """Start and end of every segment in order; those of several client processes as one."""
+        parts = [iter_jsonl(path, Segment) for path in self.files("segments")]
+        lines = sorted(chain(*parts), key=lambda s: (s.segment, s.event != "start"))
+        return [_joined(list(same)) for _, same in groupby(lines, key=lambda s: (s.segment, s.event))]
 
     def resources(self) -> list[ResourceSample]:
         return list(iter_jsonl(self.path / "resources.jsonl", ResourceSample))
 
     def loop_lag(self) -> list[list[LagSample]]:
         """Readings of each client process; none where nothing ran concurrently."""
-        return [list(iter_jsonl(path, LagSample)) for path in sorted(self.path.glob("loop_lag*.jsonl"))]
+        return [list(iter_jsonl(path, LagSample)) for path in self.files("loop_lag")]
 
     def left_s(self) -> float:
         """What earlier sittings left of a timed load's duration: 0 once it is over, or all its requests are asked."""
@@ -148,6 +161,16 @@ class CellFolder:
         """The samples by id: fields, targets, choices, categories."""
         path = self.run / "inputs" / f"{self.cell.task.items_sha}.targets.jsonl"
         return {s.id: s for s in iter_jsonl(path, Sample)}
+
+
+def _joined(same: list[Segment]) -> Segment:
+    """The starts, or the ends, of one segment in several processes: the first or the last, with all their CPU time."""
+    if len(same) == 1:
+        return same[0]
+    first_or_last = min(same, key=lambda s: s.t_ns) if same[0].event == "start" else max(same, key=lambda s: s.t_ns)
+    spent = [s.cpu_s for s in same if s.cpu_s is not None]
+    error = next((s.error for s in same if s.error), None)
+    return structs.replace(first_or_last, cpu_s=sum(spent) if spent else None, error=error)
 
 
 class Run:

@@ -107,8 +107,7 @@ def read(folder: CellFolder) -> Attempts:
             elif line.phase == "cold" and line.status == "ok" and line.timeline is not None:
                 attempts.cold.append(max(sum(line.timeline.chunk_deltas_ns), line.timeline.done_ns) / 1e9)
     except OverflowError:
-        path = folder.path / "records.jsonl"
-        raise UsageError(f"{path}: a number is out of range; the file is damaged") from None
+        raise UsageError(f"{folder.path}: a number is out of range; the file is damaged") from None
     return attempts
 
 

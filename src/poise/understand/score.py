@@ -258,8 +258,7 @@ def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:
     from importlib.metadata import version
 
     task = folder.cell.task
-    records = folder.path / "records.jsonl"
-    size = records.stat().st_size if records.is_file() else 0
+    size = sum(path.stat().st_size for path in folder.files("records"))
     versions = [f"{name} v{getattr(metric, 'version', 1)}" for name, metric in metrics.items()]
     return [f"records {size}", task.target_sha, f"extract {task.extract}", *versions, f"poise {version('poise')}"]
 

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from poise.measure.echo import echo_body, read_echo
 from poise.measure.presets import Preset, preset_for
 from poise.measure.wire import Exchange
-from poise.measure.wire_answer import NOT_JSON, body_segments, clean, read_answer
+from poise.measure.wire_answer import NOT_JSON, Steps, answer_steps, body_segments, clean, finished
 from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
 from poise.plan.spec import Deployment, Model
@@ -150,9 +150,13 @@ class OpenAI:
 
     def finish(self, prepared: Prepared, raw: Raw) -> Answer:
         """The answer; sets `raw.stamps` to one (ns, text) per piece and `raw.status`, `raw.error`."""
+        return finished(self.finish_steps(prepared, raw))
+
+    def finish_steps(self, prepared: Prepared, raw: Raw) -> Steps[Answer]:
+        """`finish`, giving way on the way."""
         if raw.error is not None and raw.error.kind == "connect":
             return Answer(status=raw.status, error=raw.error)
-        raw.stamps, answer = read_answer(raw.data[-1], self.options.max_response_bytes, self.key)
+        raw.stamps, answer = yield from answer_steps(raw.data[-1], self.options.max_response_bytes, self.key)
         if prepared.scored is not None:
             bodies = [b"".join(d for _, d in body_segments(e, self.options.max_response_bytes)[0]) for e in raw.data]
             raw.stamps, answer = [], _scored_answer(prepared.scored, bodies, answer)
