@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.report.charts import PALETTE, SERIES, Plane, Point, distribution, front, plane
+from poise.report.charts import PALETTE, SERIES, Curve, Plane, Point, distribution, front, plane
 from poise.report.labels import SLOTS, place
 
 
@@ -34,7 +34,7 @@ def test_svg_is_well_formed_named_and_inert(log_x):
 
 def test_all_colours_are_the_palettes_so_that_pages_can_restyle_them():
     svg = plane([point(0.5, 0.5, "a", 0.1), point(0.7, 0.3, "b", 0.1)], look(iso=True))
-    svg += distribution([("a", SERIES[1], [1, 0], [0.1, 0.2], [0.5, 1.0])], look())
+    svg += distribution([Curve("a", SERIES[1], [1, 0], [0.1, 0.2], [0.5, 1.0], [0.3, 0.8], [0.7, 1.0])], look())
     colours = set(re.findall(r'(?:fill|stroke)="(#\w+|\w+)"', svg)) - {"none", "transparent"}
     assert colours <= {light for light, _ in PALETTE.values()}
 
@@ -68,7 +68,7 @@ def test_equal_and_zero_points_draw():
 
 
 def test_distribution_draws_infinite_times_as_missing_share():
-    svg = distribution([("a", SERIES[0], [1, 0], [0.1, 0.2, float("inf")], [0.3, 0.6, 1.0])], look())
+    svg = distribution([Curve("a", SERIES[0], [1, 0], [0.1, 0.2, float("inf")], [0.3, 0.6, 1.0])], look())
     assert "Infinity" not in svg
     assert "<svg" in distribution([], look())
 
@@ -97,3 +97,11 @@ def test_parser_sees_no_stray_tags():
 
     Seen().feed(plane([point(0.5, 0.5, '"><img src=x>', 0.1)], look()))
     assert "img" not in Seen.tags
+
+
+def test_an_interval_is_a_band_behind_the_curves():
+    bare = Curve("a", SERIES[1], [1, 0], [0.1, 0.2], [0.5, 1.0])
+    banded = Curve("a", SERIES[1], [1, 0], [0.1, 0.2], [0.5, 1.0], [0.3, 0.8], [0.7, 1.0])
+    assert "mark-area" not in distribution([bare], look())
+    svg = distribution([bare, banded], look())
+    assert svg.count("mark-area") == 1 and svg.index("mark-area") < svg.index("mark-line")

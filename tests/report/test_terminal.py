@@ -9,8 +9,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from poise.report.markdown import Markdown
 from poise.report.terminal import print_summary, table
-from poise.types import Summary, Verdict
+from poise.types import Estimate, Summary, Verdict
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDTHS = (60, 80, 100, 160)
@@ -106,3 +107,23 @@ def test_generic_table_aligns_and_disarms():
     file = io.StringIO()
     Console(file=file, width=80).print(table(["name", "n"], [["a\x1b", 1], ["[red]b", 20]], right=[1]))
     assert file.getvalue() == "name     n\na␛       1\n[red]b  20\n"
+
+
+def test_perplexity_stands_where_there_is_no_mark(make_cell):
+    found = Estimate(12.34, 11.9, 12.9, 40, "", "lower", "corpus value")
+    more = {"primary": "perplexity.token", "signature": ""}
+    estimates = {"quality": Estimate(None, reason="no mark"), "perplexity.token": found}
+    cells = [
+        make_cell("m", "onnx", "wiki", 0.0, 0.1, estimates=estimates, **more),
+        make_cell("m", "onnx", "qa", 0.5, 0.1),
+    ]
+    summary = Summary(1, ["r"], cells, [], Verdict("", {}))
+    for width in (100, 40):
+        console = Console(width=width)
+        with console.capture() as capture:
+            print_summary(summary, console)
+        text = capture.get()
+        assert "12.3 ±0.56" in text and "perplexity.token ↓" in text and ".50 ±" in text
+        assert "less is better" in text
+    assert "| wiki perplexity.token ↓ | time |" in Markdown().render(summary, []).decode()
+    assert "| 12.3 ±0.56 |" in Markdown().render(summary, []).decode()

@@ -86,7 +86,7 @@ def plane(points: Sequence[Point], look: Plane) -> str:
     axis: dict[str, Any] = {"title": look.x_title, "values": _mark_ticks(x_domain), "format": ".2~f"}
     if look.log_x:
         scale |= {"type": "log", "reverse": True}
-        axis = {"title": look.x_title, "values": _ticks(x_domain), "labelExpr": look.x_label}
+        axis = {"title": look.x_title, "values": log_ticks(x_domain), "labelExpr": look.x_label}
     x = {"field": "x", "type": "quantitative", "scale": scale, "axis": axis}
     y = {
         "field": "y", "type": "quantitative", "scale": {"domain": y_domain, "nice": False, "zero": False},
@@ -105,20 +105,44 @@ def front(points: Sequence[Point], smaller_x: bool) -> list[Point]:
     return sorted((p for p in points if not any(beats(q, p) for q in points)), key=lambda p: sign * p.x)
 
 
-def distribution(curves: Sequence[tuple[str, str, list[int], Sequence[float], Sequence[float]]], look: Plane) -> str:
-    """Cumulative distributions: (label, colour, dash, seconds, share at or below) each, on a log time axis."""
-    times = [t for *_, xs, _ in curves for t in xs if t > 0 and math.isfinite(t)]
+class Curve(Struct):
+    """A share that grows with time: `y` from each of the seconds `x` on, with its interval if it has one."""
+
+    label: str
+    color: str
+    dash: list[int]
+    x: Sequence[float]
+    y: Sequence[float]
+    lo: Sequence[float] = ()
+    hi: Sequence[float] = ()
+
+
+def distribution(curves: Sequence[Curve], look: Plane) -> str:
+    """Shares over a log time axis, as steps; where a curve has an interval, that as a band behind it."""
+    times = [t for c in curves for t in c.x if t > 0 and math.isfinite(t)]
     domain = [min(times) / 1.1, max(times) * 1.1] if times else [0.001, 1.0]
-    layers = []
-    for label, color, dash, xs, ps in curves:
-        values = [{"x": x, "y": p} for x, p in zip(xs, ps) if x > 0 and math.isfinite(x)]
+    bands, lines = [], []
+    for c in curves:
+        limits = (c.lo, c.hi) if c.lo else (c.y, c.y)
+        values = [
+            {"x": x, "y": y, "lo": lo, "hi": hi}
+            for x, y, lo, hi in zip(c.x, c.y, *limits, strict=True)
+            if x > 0 and math.isfinite(x)
+        ]
         if values:  # from nothing, and on to the edge: what did not come by then never came
-            values = [{"x": values[0]["x"], "y": 0.0}, *values, {"x": domain[1], "y": values[-1]["y"]}]
-        mark = {"type": "line", "interpolate": "step-after", "color": color, "strokeDash": dash, "strokeWidth": 1.8}
-        layers.append({"data": {"values": values}, "mark": {**mark, "description": label}})
+            values = [{**values[0], "y": 0.0}, *values, {**values[-1], "x": domain[1]}]
+        steps = {"interpolate": "step-after", "color": c.color, "description": c.label}
+        line = {"type": "line", "strokeDash": c.dash, "strokeWidth": 1.8, **steps}
+        lines.append({"data": {"values": values}, "mark": line})
+        if c.lo:
+            ends = {"y": {"field": "lo", "type": "quantitative"}, "y2": {"field": "hi"}}
+            bands.append(
+                {"data": {"values": values}, "mark": {"type": "area", "opacity": 0.16, **steps}, "encoding": ends}
+            )
+    layers = bands + lines
     x = {
         "field": "x", "type": "quantitative", "scale": {"type": "log", "domain": domain, "nice": False},
-        "axis": {"title": look.x_title, "values": _ticks(domain), "labelExpr": SECONDS},
+        "axis": {"title": look.x_title, "values": log_ticks(domain), "labelExpr": SECONDS},
     }  # fmt: skip
     y = {
         "field": "y", "type": "quantitative", "scale": {"domain": [0, 1]},
@@ -314,14 +338,22 @@ def _mark_ticks(domain: Sequence[float]) -> list[float]:
 
 def _time_domain(points: Sequence[Point]) -> list[float]:
     """All times with room for labels at both ends."""
-    ends = [v for p in points for v in (p.x, p.x_lo, p.x_hi) if v is not None and 0 < v < math.inf]
-    low, high = (min(ends), max(ends)) if ends else (0.001, 1.0)
+    return log_domain([v for p in points for v in (p.x, p.x_lo, p.x_hi) if v is not None and 0 < v < math.inf])
+
+
+def log_domain(values: Sequence[float]) -> list[float]:
+    """Positive values with room for labels at both ends of a log axis."""
+    low, high = (min(values), max(values)) if values else (0.001, 1.0)
     margin = max(1.5, (high / low) ** 0.18)
     return [low / margin, high * margin]
 
 
-def _ticks(domain: Sequence[float]) -> list[float]:
-    """1, 2, 5 x powers of ten within the domain; only powers where there are many."""
+def log_ticks(domain: Sequence[float]) -> list[float]:
+    """1, 2, 5 x powers of ten within the domain; only powers where there are many, every digit where there are few."""
     decades = range(math.floor(math.log10(domain[0])), math.ceil(math.log10(domain[1])) + 1)
-    ticks = [f * 10.0**d for d in decades for f in FACTORS if domain[0] <= f * 10.0**d <= domain[1]]
-    return ticks if len(ticks) <= 8 else [t for t in ticks if math.isclose(math.log10(t) % 1, 0, abs_tol=1e-9)]
+
+    def ticks(factors: Sequence[float]) -> list[float]:
+        return [f * 10.0**d for d in decades for f in factors if domain[0] <= f * 10.0**d <= domain[1]]
+
+    usual = ticks(FACTORS)
+    return ticks((1,)) if len(usual) > 8 else usual if len(usual) > 2 else ticks(range(1, 10))

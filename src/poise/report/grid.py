@@ -122,6 +122,26 @@ def quality(cell: CellSummary | None) -> Estimate:
     return estimate(cell, "quality")
 
 
+def score(cell: CellSummary | None) -> Estimate:
+    """What a table shows of a cell's answers: its mean mark, or its first metric where it has none (perplexity)."""
+    mark = quality(cell)
+    if mark.value is not None or cell is None or cell.primary is None:
+        return mark
+    first = estimate(cell, cell.primary)
+    return mark if first.value is None else first
+
+
+def score_name(table: Grid, task: str) -> str:
+    """The head of a task's scores: `quality`, or the metric shown instead, with an arrow where less is better."""
+    cells = [c for s in table.systems if (c := s.cells.get(task)) is not None]
+    if any(quality(c).value is not None for c in cells):
+        return "quality"
+    first = next((c for c in cells if score(c).value is not None), None)
+    if first is None or first.primary is None:
+        return "quality"
+    return first.primary + (" ↓" if score(first).better == "lower" else "")
+
+
 def estimate(cell: CellSummary | None, name: str) -> Estimate:
     """A cell's estimate of that name, or an absent one with the reason."""
     if cell is None:

@@ -64,6 +64,7 @@ def _jinja() -> Environment:
     )  # fmt: skip
     environment.globals |= {
         "new_notes": shape.Notes, "superscript": shape.superscript, "cells_of": view.table_cells,
+        "score_name": shape.score_name,
         "balanced": lambda e: view.score(e.value), "balanced_interval": view.score_interval, "plain": view.score,
         "share": view.share,
     }  # fmt: skip

@@ -72,22 +72,19 @@ def _names(system: System, table: Grid) -> list[str]:
 def _main(table: Grid, notes: Notes) -> tuple[list[str], list[list[str]]]:
     headers = [*table.varying]
     for task in table.tasks:
-        headers += [f"{escape(task)} quality", "time"]
+        headers += [f"{escape(task)} {escape(shape.score_name(table, task))}", "time"]
     rows = []
     for system in table.systems:
         row = _names(system, table)
         for task in table.tasks:
-            row += _pair(system.cells.get(task), notes)
+            row += _pair(system.cells.get(task), shape.score_name(table, task), notes)
         rows.append([*row, _plain(system.overall.balanced if system.overall else shape.NOTHING)])
     return [*headers, "balanced (0–100)"], rows
 
 
-def _pair(cell: CellSummary | None, notes: Notes) -> list[str]:
-    quality, time = shape.quality(cell), shape.estimate(cell, "e2e_s.mean")
-    return [
-        f"{numbers.mark(quality.value)} {numbers.half_width(quality)}{notes.for_cell(cell)}",
-        numbers.seconds(time.value),
-    ]
+def _pair(cell: CellSummary | None, name: str, notes: Notes) -> list[str]:
+    value, spread = numbers.scored(name, shape.score(cell))
+    return [f"{value} {spread}{notes.for_cell(cell)}", numbers.seconds(shape.estimate(cell, "e2e_s.mean").value)]
 
 
 def _plain(value: Estimate) -> str:

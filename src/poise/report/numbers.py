@@ -76,6 +76,16 @@ def half_width(estimate: Estimate, places: int = 2) -> str:
     return "±" + f"{math.ceil(spread * 10**places - 1e-9) / 10**places:.{places}f}".removeprefix("0")
 
 
+def scored(name: str, estimate: Estimate) -> tuple[str, str]:
+    """A score and its half width: `0.82` and `±.04` of a mark, three digits of any other metric."""
+    if name == "quality":
+        return mark(estimate.value), half_width(estimate)
+    if estimate.value is None:
+        return ABSENT, ""
+    spread = farther_end(estimate)
+    return digits(estimate.value), "" if spread is None else f"±{digits(spread, 2)}"
+
+
 def farther_end(estimate: Estimate) -> float | None:
     """Distance from the value to the farther end of its interval; None where there is no (finite) interval."""
     if estimate.value is None or estimate.lo is None or estimate.hi is None or math.isinf(estimate.hi):

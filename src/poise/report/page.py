@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from poise.report.glossary import GLOSSARY, SECTIONS, place, section
 from poise.report.grid import Grid, Notes, System
 from poise.report.plots import Look, look, overall, task_cost, task_deadline, task_distribution, task_energy, task_plane
 from poise.report.samples import Answer, Asked, Item, asked, chosen, items, verdict
+from poise.report.sweep import Sweep, sweeps
 from poise.report.text import visible
 from poise.types import CellSummary, Estimate, Summary
 
@@ -125,6 +126,7 @@ class Page(Struct):
     rivals: Table | None
     taus: list[tuple[str, str]]
     tasks: list[TaskView]
+    sweeps: list[Sweep]
     doubts: list[shape.Doubt]
     signature: str
     runs: list[RunFacts]
@@ -154,6 +156,7 @@ def page(summary: Summary, runs: Sequence[Run]) -> Page:
         taus=[(names.get(t, t), numbers.seconds(tau)) for t, tau in summary.verdict.facts.get("tau_s", {}).items()],
         bars=[_bar(s) for s in table.systems if s.overall],
         tasks=[_task(i, t, names[t], systems, cells.get(t, []), limit) for i, t in enumerate(table.tasks)],
+        sweeps=sweeps(summary),
         doubts=shape.doubts(summary),
         signature=shape.signature(summary),
         runs=[run_facts(run) for run in runs],
@@ -315,14 +318,13 @@ def _answer(answer: Answer, how: Look, longest: float) -> AnswerView:
 # ---------------------------------------------------------------- cells of the main tables
 
 
-def table_cells(system: System, tasks: Iterable[str], notes: Notes) -> list[tuple[str, str, str, str]]:
+def table_cells(system: System, table: Grid, notes: Notes) -> list[tuple[str, str, str, str]]:
     """For each task: quality, its interval, seconds per request, footnote mark."""
     found = []
-    for task in tasks:
+    for task in table.tasks:
         cell = system.cells.get(task)
-        quality, time = shape.quality(cell), shape.estimate(cell, "e2e_s.mean")
-        shown = numbers.seconds(time.value)
-        found.append((numbers.mark(quality.value), numbers.half_width(quality), shown, notes.for_cell(cell)))
+        time = numbers.seconds(shape.estimate(cell, "e2e_s.mean").value)
+        found.append((*numbers.scored(shape.score_name(table, task), shape.score(cell)), time, notes.for_cell(cell)))
     return found
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from poise.report import charts, numbers
 from poise.report import grid as shape
-from poise.report.charts import DASHES, PLAIN, SECONDS, SERIES, SHAPES, Plane, Point
+from poise.report.charts import DASHES, PLAIN, SECONDS, SERIES, SHAPES, Curve, Plane, Point
 from poise.report.grid import Grid, System
 from poise.types import Estimate
 
@@ -126,8 +126,9 @@ def _curves(task: str, systems: Sequence[tuple[System, Look]], name: str, title:
         cell = system.cells.get(task)
         curve = cell.curves.get(name) if cell else None
         if curve and curve.get("x"):
-            curves.append((how.label, how.color, how.dash, curve["x"], curve["y"]))
-    described = "; ".join(f"{label}: {ys[-1]:.0%} within {numbers.seconds(xs[-1])}" for label, *_, xs, ys in curves)
+            band = (curve.get("lo", ()), curve.get("hi", ())) if len(systems) <= LABELLED else ((), ())
+            curves.append(Curve(how.label, how.color, how.dash, curve["x"], curve["y"], *band))
+    described = "; ".join(f"{c.label}: {c.y[-1]:.0%} within {numbers.seconds(c.x[-1])}" for c in curves)
     look = Plane(f"{title} on {task}", described, "within seconds per request", y_title, *SMALL)
     return _markup(charts.distribution(curves, look)) if curves else None
 

@@ -30,13 +30,18 @@ def print_summary(summary: Summary, console: Console) -> None:
     table = shape.grid(summary)
     notes = Notes()
     lines: list[RenderableType] = [Text(shape.caption(summary, table), "bold"), ""]
+    rates = Text("tok/s: all output tokens over the wall time of the window", "dim")
     if unscored(summary):
-        lines += [speeds(summary), Text("tok/s: all output tokens over the wall time of the window", "dim")]
+        lines += [speeds(summary, console), rates]
     else:
         lines.append(fit(table, notes, console))
         lines.append(Text("quality ± 95 % interval (its farther end); mean seconds per request, end to end", "dim"))
+        if any(shape.score_name(table, task).endswith("↓") for task in table.tasks):
+            lines.append(Text("↓ less is better; not part of the balanced score", "dim"))
     for number, note in enumerate(notes.texts, 1):
         lines.append(hanging(f"{shape.superscript(number)} ", Text(note), "dim"))
+    if "load" in table.varying and not unscored(summary):
+        lines += ["", speeds(summary, console), rates]
     if summary.verdict.text:
         first, rest = visible(summary.verdict.text).partition("; ")[::2]
         lines += ["", Text.assemble((first, "bold"), f"; {rest}" if rest else "")]
@@ -62,6 +67,9 @@ class Trimmed:
                 line.append(Segment(last.text.rstrip(), last.style))
             yield from line
             yield Segment.line()
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self.inner)
 
 
 def doubts(summary: Summary) -> list[RenderableType]:
@@ -107,7 +115,7 @@ def fit(table: Grid, notes: Notes, console: Console) -> RenderableType:
     """The roomiest layout that fits: one line a row, else two, else shorter names, else several bands of tasks."""
     for layout in (*LAYOUTS, NARROW):
         drawn = _draw(table, table.tasks, notes, layout)
-        if _width(drawn, console) <= console.width:
+        if measured(drawn, console) <= console.width:
             return drawn
     return _bands(table, notes, console)
 
@@ -121,7 +129,7 @@ def _bands(table: Grid, notes: Notes, console: Console) -> RenderableType:
         while True:
             layout = Layout(False, False, balanced=taken == len(rest), label_width=14, name_width=12)
             drawn = _draw(table, rest[:taken], notes, layout)
-            if taken == 1 or _width(drawn, console) <= console.width:
+            if taken == 1 or measured(drawn, console) <= console.width:
                 break
             taken -= 1
         bands += [drawn] if layout.balanced else [drawn, ""]
@@ -129,8 +137,8 @@ def _bands(table: Grid, notes: Notes, console: Console) -> RenderableType:
     return Group(*bands)
 
 
-def _width(drawn: Table, console: Console) -> int:
-    """Columns the table would take if the terminal were endless."""
+def measured(drawn: RenderableType, console: Console) -> int:
+    """Columns a table would take if the terminal were endless."""
     return Measurement.get(console, console.options.update(width=10_000), drawn).maximum
 
 
@@ -172,22 +180,25 @@ def _labels(table: Grid, layout: Layout) -> list[Column]:
 
 def _task_column(table: Grid, task: str, notes: Notes, layout: Layout) -> Column:
     """A task's quality with its interval, and its seconds per request."""
-    pairs = [_pair(s.cells.get(task), notes) for s in table.systems]
+    scored = shape.score_name(table, task)
+    pairs = [_pair(s.cells.get(task), scored, notes) for s in table.systems]
     left, right = (max(len(text) for text in side) for side in zip(*pairs))
     name = shape.short_names(table.tasks)[task]
     if not layout.wide:
-        return shorten(name, max(left, right, layout.name_width)), [
+        below = "" if scored == "quality" else f"\n{scored}"
+        return shorten(name, max(left, right, layout.name_width)) + below, [
             Text.assemble(q, "\n", (t, "cyan")) for q, t in pairs
         ]
-    left = max(left, len("quality"))
-    head = f"{shorten(name, left + 1 + right)}\n{'quality':<{left}} {'time':>{right}}"
+    left = max(left, len(scored))
+    head = f"{shorten(name, left + 1 + right)}\n{scored:<{left}} {'time':>{right}}"
     return head, [Text.assemble(f"{q:<{left}} ", (f"{t:>{right}}", "cyan")) for q, t in pairs]
 
 
-def _pair(cell: CellSummary | None, notes: Notes) -> tuple[str, str]:
+def _pair(cell: CellSummary | None, name: str, notes: Notes) -> tuple[str, str]:
     mark = notes.for_cell(cell)
-    quality, time = shape.quality(cell), shape.estimate(cell, "e2e_s.mean")
-    left = f"{numbers.mark(quality.value).removeprefix('0')} {numbers.half_width(quality)}".rstrip() + mark
+    time = shape.estimate(cell, "e2e_s.mean")
+    value, spread = numbers.scored(name, shape.score(cell))
+    left = f"{value.removeprefix('0')} {spread}".rstrip() + mark
     if time.value is None and not mark and time.reason:
         return left, numbers.ABSENT + notes.mark(f"time: {visible(time.reason, newlines=False)}")
     return left, numbers.seconds(time.value)
