@@ -94,6 +94,18 @@ def test_a_token_across_the_border_belongs_to_the_choice(start, found):
     assert read_echo(body, "abcdefgh").between(start, 8) == found
 
 
+def test_whether_greedy_decoding_would_write_it():
+    """`top_logprobs` holds the likeliest token and, where it is another, the token itself."""
+    logprobs = {
+        "tokens": ["a", "b", "c", "!"],
+        "token_logprobs": [None, -0.1, -2.0, -0.5],
+        "top_logprobs": [None, {"b": -0.1}, {"x": -1.0, "c": -2.0}, {"!": -0.5}],
+    }
+    body = json.dumps({"choices": [{"text": "abc!", "logprobs": logprobs}]}).encode()
+    echo = read_echo(body, "abc")
+    assert [echo.greedy(1, 2), echo.greedy(2, 3), echo.greedy(1, 3), echo.greedy(0, 2)] == [True, False, False, None]
+
+
 @pytest.mark.parametrize(
     "logprobs",
     [

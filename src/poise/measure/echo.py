@@ -33,6 +33,8 @@ class Echo(Struct, frozen=True):
     starts: list[int]
     stops: list[int]
     values: list[float | None]
+    likeliest: list[bool | None]
+    """Whether greedy decoding would have written that token."""
 
     def between(self, start: int, end: int) -> list[float]:
         """Of the tokens that overlap the characters [start, end); ValueError where one has no value."""
@@ -41,6 +43,11 @@ class Echo(Struct, frozen=True):
         if not found or len(found) < len(chosen):
             raise ValueError("the server returned no log-probabilities of the text to be scored")
         return found
+
+    def greedy(self, start: int, end: int) -> bool | None:
+        """Whether greedy decoding would write the characters [start, end); None where the server does not say."""
+        chosen = [g for a, b, g in zip(self.starts, self.stops, self.likeliest) if a < end and b > start]
+        return None if None in chosen else all(chosen)
 
     def scored(self) -> list[float]:
         """Of all tokens, but for the first where it has none: nothing, or an unlisted token, stands before it."""
@@ -58,8 +65,9 @@ def read_echo(body: bytes, sent: str) -> Echo:
         found = choice["logprobs"]
         tokens, values, text = found["tokens"], found["token_logprobs"], choice["text"]
         offsets = found.get("text_offset") or [-1] * len(tokens)
+        best = [_best(top) for top in found.get("top_logprobs") or [None] * len(tokens)]
         numbers = [None if v is None else float(v) for v in values]
-        whole = len(tokens) == len(values) == len(offsets) > 0 and isinstance(text, str)
+        whole = len(tokens) == len(values) == len(offsets) == len(best) > 0 and isinstance(text, str)
         whole = whole and all(isinstance(o, int) for o in offsets) and all(isinstance(t, str) for t in tokens)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         whole = False
@@ -79,7 +87,13 @@ def read_echo(body: bytes, sent: str) -> Echo:
     stops: list[int] = []
     for a, b in zip(reversed(starts), reversed([*starts[1:], len(sent)])):
         stops.append(b if b > a else stops[-1])  # tokens that are parts of one character share it
-    return Echo(starts, stops[::-1], numbers[first : first + len(starts)])
+    own = slice(first, first + len(starts))
+    likeliest = [None if v is None or top is None else v >= top for v, top in zip(numbers[own], best[own])]
+    return Echo(starts, stops[::-1], numbers[own], likeliest)
+
+
+def _best(top: Any) -> float | None:
+    return max(map(float, top.values())) if isinstance(top, dict) and top else None
 
 
 def _from_the_text(tokens: list[str], sent: str) -> tuple[int, list[str]]:

@@ -90,7 +90,7 @@ _TABLE = (
     ),
     Preset("ollama", port=11434, health="/api/version"),
     Preset("lmstudio", port=1234, health="/v1/models"),
-    Preset("mlx", port=8080, basis="run"),
+    Preset("mlx", port=8080, prefix_cache="on", basis="run"),
     Preset("mlc", port=8000, health="/v1/models"),
     Preset("lightllm", port=8000, completions=None, usage="none", logprobs=False, ignore_eos="ignore_eos"),
     Preset("deepspeed-mii", port=8000, usage="none", logprobs=False, seed=False),
@@ -100,6 +100,7 @@ _TABLE = (
         usage="always",
         logprobs=False,
         plain={"frequency_penalty": 0.0},  # it replaces the repetition penalty of the model's generation config
+        prefix_cache="off",
         basis="run",
     ),
 )

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
-import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -132,9 +130,8 @@ def test_mlx_server(tmp_path):
     assert all(a.usage["completion_tokens"] >= len(a.pieces) for _, a in answers)
 
 
-def write_gguf(folder, target):
-    script = MODEL.parents[3] / "training" / "export_gguf.py"
-    subprocess.run([sys.executable, script, folder, target], check=True)
+def made_by(script, folder, target):
+    subprocess.run([sys.executable, MODEL.parents[3] / "training" / script, folder, target], check=True)
     return str(target)
 
 
@@ -145,7 +142,9 @@ LLAMA = ["--n_ctx", "1024", "--logits_all", "true", "--n_threads", "1", "--type_
 def test_llama_cpp_server(tmp_path):
     """Prompt log-probabilities come one token late for a model without a begin-of-text token: refused, not recorded."""
     choice = Request("c", "c", "choice", "", prompt=PROMPTS[1], continuations=(" positive", " negative"))
-    with serving(tmp_path, "llama_cpp.server", "--model", write_gguf(MODEL, tmp_path / "xs.gguf"), *LLAMA) as url:
+    with serving(
+        tmp_path, "llama_cpp.server", "--model", made_by("export_gguf.py", MODEL, tmp_path / "xs.gguf"), *LLAMA
+    ) as url:
         *answers, (_, refused) = asked(url, "llama-cpp-python", "xs", [*generations(), choice])
     check(answers)
     assert refused.option_logprobs is None and "one token late" in refused.error.message
@@ -153,10 +152,12 @@ def test_llama_cpp_server(tmp_path):
 
 @needs("'llama-cpp-python[server]' gguf", "torch", "transformers", "llama_cpp", "gguf", "fastapi", "uvicorn")
 def test_llama_cpp_server_scores_prompts_behind_a_begin_of_text(tmp_path):
-    model = with_begin_of_text(MODEL, tmp_path / "xs-bos")
+    model = made_by("begin_of_text.py", MODEL, tmp_path / "xs-bos")
     choice = Request("c", "c", "choice", "", prompt=PROMPTS[1], continuations=(" positive", " negative", " 好的"))
     text = Request("t", "t", "windows", "", prompt="".join(PROMPTS))
-    with serving(tmp_path, "llama_cpp.server", "--model", write_gguf(model, tmp_path / "bos.gguf"), *LLAMA) as url:
+    with serving(
+        tmp_path, "llama_cpp.server", "--model", made_by("export_gguf.py", model, tmp_path / "bos.gguf"), *LLAMA
+    ) as url:
         (_, scored), (_, whole) = asked(url, "llama-cpp-python", "xs", [choice, text])
     assert scored.error is None and whole.error is None
     torch, tokenizer, network = reference(model)
@@ -169,27 +170,6 @@ def test_llama_cpp_server_scores_prompts_behind_a_begin_of_text(tmp_path):
 
     assert whole.token_logprobs == pytest.approx(logprobs(text.prompt)[1:], abs=1e-3), "never one of the first token"
     start = len(logprobs(choice.prompt))
+    assert len(scored.option_greedy) == 3 and not all(scored.option_greedy)
     for continuation, found in zip(choice.continuations, scored.option_logprobs, strict=True):
         assert found == pytest.approx(logprobs(choice.prompt + continuation)[start:], abs=1e-3)
-
-
-def with_begin_of_text(folder, target):
-    """The model with its end-of-text token before every prompt: what stood between texts when it was trained."""
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("onnx"))
-    eos = {"id": "<eos>", "ids": [0], "tokens": ["<eos>"]}
-    begin = {"SpecialToken": {"id": "<eos>", "type_id": 0}}
-    a, b = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-    template = {
-        "type": "TemplateProcessing",
-        "single": [begin, a],
-        "pair": [begin, a, b],
-        "special_tokens": {"<eos>": eos},
-    }
-    for name, changes in {
-        "config.json": {"bos_token_id": 0},
-        "tokenizer.json": {"post_processor": template},
-        "tokenizer_config.json": {"bos_token": "<eos>"},
-    }.items():
-        file = target / name
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    return target

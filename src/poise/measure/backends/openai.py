@@ -199,6 +199,8 @@ class OpenAI:
     def _prepare_scored(self, request: Request) -> Prepared:
         if "score" not in self.capabilities or self.preset.completions is None or request.prompt is None:
             raise UsageError(f"{self.preset.name} gives no prompt log-probabilities here; try mode: generate")
+        if request.windows == "disjoint":
+            raise UsageError("disjoint windows need the model's tokenizer; not measurable through a server")
         if request.kind == "choice":
             prompts = request.contexts or (request.prompt,) * len(request.continuations)
             texts = [p + c for p, c in zip(prompts, request.continuations, strict=True)]
@@ -274,10 +276,13 @@ def _scored_answer(scored: Scored, bodies: list[bytes], last: Answer) -> Answer:
         echoes = [read_echo(body, text) for body, text in zip(bodies, scored.texts, strict=True)]
         if scored.starts is None:
             return Answer(token_logprobs=echoes[0].scored(), usage=last.usage)
-        options = [e.between(at, len(t)) for e, at, t in zip(echoes, scored.starts, scored.texts, strict=True)]
+        options = list(zip(echoes, scored.starts, map(len, scored.texts), strict=True))
+        logprobs = [e.between(start, end) for e, start, end in options]
     except (ValueError, *NOT_JSON) as e:
         return Answer(status="error", error=Failure("parse", clean(str(e), None)))
-    return Answer(option_logprobs=options, usage=last.usage)
+    greedy = [g for e, start, end in options if (g := e.greedy(start, end)) is not None]
+    said = len(greedy) == len(options)
+    return Answer(option_logprobs=logprobs, option_greedy=greedy if said else None, usage=last.usage)
 
 
 def _reason(error: OSError) -> str:

@@ -1,0 +1,279 @@
+"""Whether one model gives the same quality through real servers as in process, on the same items.
+
+    python benchmarks/servers.py [--model FOLDER] [--limit 100] [--python NAME=INTERPRETER …] [--only NAME …]
+
+Servers: transformers-serve, llama-cpp-python, mlx; each that the interpreter (or the one given for it) can import is
+started here, on one thread, asked, and stopped. Greedy generation on the miniature tasks with the model as it is; where
+the server scores prompts also a choice and a perplexity, with a begin-of-text token before every prompt in both places.
+Per task: quality in process and through the server, the paired difference with its 95 % interval, the share of equal
+texts, median time to first token and per token. The last line is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import itertools
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import poise
+from poise.measure.presets import PRESETS
+from poise.registry import lookup
+from poise.store.run import Run, open_run
+from poise.understand.compare import compare
+
+HOME = Path(__file__).resolve().parents[1]
+MODEL = HOME / "src" / "poise" / "bundled" / "s"
+START_S = 120
+LLAMA = "--n_ctx 1024 --logits_all true --n_threads 1 --n_threads_batch 1 --type_k 0 --type_v 0".split()
+
+
+class Server(NamedTuple):
+    needs: tuple[str, ...]
+    module: str
+    arguments: tuple[str, ...]
+    takes: str
+    """What it loads: the model's folder when asked for it by name, the folder at the start, or a GGUF file."""
+
+
+SERVERS = {
+    "transformers-serve": Server(
+        ("torch", "transformers", "fastapi", "uvicorn", "openai"),
+        "transformers.cli.transformers",
+        ("serve", "--device", "cpu"),
+        "name",
+    ),
+    "llama-cpp-python": Server(
+        ("llama_cpp", "gguf", "safetensors", "uvicorn", "fastapi"),
+        "llama_cpp.server",
+        (*LLAMA, "--interrupt_requests", "false"),
+        "gguf",
+    ),
+    "mlx": Server(("mlx_lm",), "mlx_lm", ("server",), "folder"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=MODEL, help="a folder of the bundled kind")
+    parser.add_argument("--limit", type=int, default=100, help="items of each task")
+    parser.add_argument("--python", action="append", default=[], help="NAME=INTERPRETER: a server's own environment")
+    parser.add_argument("--only", action="append", default=[], choices=list(SERVERS), help="repeatable")
+    arguments = parser.parse_args()
+    pythons = dict(pair.split("=", 1) for pair in arguments.python)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = list(measure(Path(scratch), arguments, pythons))
+    print(json.dumps({"benchmark": "servers", "model": arguments.model.name, "rows": rows}))
+
+
+def measure(scratch: Path, arguments: argparse.Namespace, pythons: dict[str, str]) -> Iterator[dict[str, Any]]:
+    begun = scratch / f"{arguments.model.name}-begin"
+    command(sys.executable, HOME / "training" / "begin_of_text.py", arguments.model, begun)
+    studies = {
+        "generated": (arguments.model, [{"task": "mini"}]),
+        "scored": (begun, scored_tasks(scratch, arguments.limit)),
+    }
+    local: dict[str, Run] = {}
+    for name in arguments.only or SERVERS:
+        server, python = SERVERS[name], pythons.get(name, sys.executable)
+        if missing := missing_modules(python, server.needs):
+            print(f"{name}: not run, {python} has no {', '.join(missing)}", file=sys.stderr)
+            continue
+        for kind, (model, tasks) in studies.items():
+            if kind == "scored" and not PRESETS[name].echo_logprobs:
+                continue
+            if kind not in local:
+                local[kind] = run(
+                    scratch / kind, model, {"name": "in process", "backend": "transformers"}, tasks, arguments
+                )
+            with serving(scratch, name, python, model) as (url, served):
+                deployment = {"name": name, "backend": "openai", "base_url": url, "preset": name}
+                there = run(scratch / f"{kind}-{name}", model, deployment, tasks, arguments, served)
+            yield from compared(name, local[kind], there)
+
+
+def scored_tasks(scratch: Path, limit: int) -> list[dict[str, Any]]:
+    """The miniature reviews as a choice between their labels, and miniature texts for perplexity."""
+    sentiment = lookup("task", "mini-sentiment")()
+    reviews = list(itertools.islice(sentiment.samples(None, {}), limit))
+    with (scratch / "reviews.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((s.fields["question"], s.target) for s in reviews)])
+    lines = [f"{s.fields['question']} {s.target}".replace("\n", " ") for s in reviews]
+    (scratch / "texts.txt").write_text("\n".join(lines) + "\n")
+    reviews_task = {
+        "name": "reviews",
+        "version": 1,
+        "data": "reviews.csv",
+        "question": "{{ text }}",
+        "answer": "{{ label }}",
+        "answer_prefix": sentiment.answer_prefix,
+        "choices": list(sentiment.choices),
+        "extract": "label",
+        "metrics": ["accuracy"],
+        "max_tokens": 4,
+        "n_ref": 2,
+    }
+    (scratch / "reviews.yaml").write_text(json.dumps(reviews_task))
+    return [
+        {"task": str(scratch / "reviews.yaml"), "mode": "choice"},
+        {"task": "perplexity", "data": str(scratch / "texts.txt"), "options": {"split": "line"}},
+    ]
+
+
+def run(
+    out: Path,
+    model: Path,
+    deployment: dict[str, Any],
+    tasks: list[dict[str, Any]],
+    arguments: argparse.Namespace,
+    served: str = "",
+) -> Run:
+    study = {
+        "models": [{"name": model.name, "source": {"hf": str(model), "api": served or "none"}, "format": "raw"}],
+        "deployments": [deployment],
+        "tasks": [{**task, "limit": arguments.limit} for task in tasks],
+    }
+    file = out.with_suffix(".yaml")
+    file.write_text(json.dumps(study))
+    command(sys.executable, "-m", "poise.cli", "run", file, "-o", out)
+    return open_run(out)
+
+
+def compared(name: str, local: Run, there: Run) -> Iterator[dict[str, Any]]:
+    """One row a task, printed and returned."""
+    here_all, there_all = poise.summarize(local), poise.summarize(there)
+    quality = {d.task: d for d in compare([local], [there]).rows if d.name == "quality"}
+    for cell in there_all.cells:
+        task, other = cell.task, here_all.cell(task=cell.task)
+        row: dict[str, Any] = {
+            "server": name,
+            "task": task,
+            "n": cell.n,
+            "failed": cell.failed,
+            **same(local, there, task),
+        }
+        if task in quality:
+            d = quality[task]
+            row |= {"in_process": d.value_a, "server_quality": d.value_b, "difference": d.difference.value}
+            row |= {"lo": d.difference.lo, "hi": d.difference.hi, "p": d.p}
+        else:
+            row |= {"in_process": other[cell.primary].value, "server_quality": cell[cell.primary].value}
+        for what in ("ttft_s.p50", "tpot_s.p50", "e2e_s.p50"):
+            row[what] = [s.estimates[what].value if what in s.estimates else None for s in (other, cell)]
+        print(line(row))
+        yield row
+
+
+def same(local: Run, there: Run, task: str) -> dict[str, Any]:
+    """Equal texts (the first blank aside), or for scored items the largest difference of a log-probability."""
+    a, b = ({r.request_id: r for r in records(found, task)} for found in (local, there))
+    texts = sum("".join(a[i].pieces).lstrip(" ") == "".join(b[i].pieces).lstrip(" ") for i in a if i in b)
+    scores = [(x, y) for i in a if i in b for x, y in zip(flat(a[i]), flat(b[i]))]
+    if scores:
+        return {"largest_logprob_difference": max(abs(x - y) for x, y in scores), "scored_tokens": len(scores)}
+    return {"same_texts": texts}
+
+
+def records(found: Run, task: str) -> list[Any]:
+    return [r for c in found.cells() if c.cell.task.name == task for r in c.records() if r.phase == "measure"]
+
+
+def flat(record: Any) -> list[float]:
+    """From the last token back: a server says nothing of a text's first one."""
+    return [*itertools.chain(*(record.option_logprobs or [])), *(record.token_logprobs or [])][::-1]
+
+
+def line(row: dict[str, Any]) -> str:
+    def number(value: float | None, digits: int = 3, unit: float = 1) -> str:
+        return "–" if value is None or math.isnan(value) else f"{value * unit:.{digits}f}"
+
+    agree = f"{row['same_texts']}/{row['n']}" if "same_texts" in row else f"{row['largest_logprob_difference']:.1e}"
+    spread = f"{number(row.get('difference'))} [{number(row.get('lo'))}, {number(row.get('hi'))}]"
+    times = "".join(
+        f"  {label} {number(row[what][0], 2, 1000)} → {number(row[what][1], 2, 1000)}"
+        for label, what in (("TTFT", "ttft_s.p50"), ("TPOT", "tpot_s.p50"))
+        if row[what][0] is not None
+    )
+    return (
+        f"{row['server']:<19}{row['task']:<17}n {row['n']:<4} failed {row['failed']:<3}"
+        f"{number(row['in_process'])} → {number(row['server_quality'])}  difference {spread}  same {agree}{times}"
+    )
+
+
+# ---------------------------------------------------------------- servers
+
+
+@contextlib.contextmanager
+def serving(scratch: Path, name: str, python: str, model: Path) -> Iterator[tuple[str, str]]:
+    """(base URL, the model's name there) of a server that has answered once."""
+    server = SERVERS[name]
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    arguments = [*server.arguments, "--host", "127.0.0.1", "--port", str(port)]
+    if server.takes == "gguf":
+        file = scratch / f"{model.name}.gguf"
+        command(python, HOME / "training" / "export_gguf.py", model, file)
+        arguments += ["--model", str(file)]
+    elif server.takes == "folder":
+        arguments += ["--model", str(model)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    log = scratch / f"{name}.log"
+    with log.open("w") as out, subprocess.Popen(
+        [python, "-m", server.module, *arguments], stdout=out, stderr=out, env=environment
+    ) as process:  # fmt: skip
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            first_token(process, url, str(model), log)
+            yield url, str(model)
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+
+
+def first_token(process: subprocess.Popen[bytes], url: str, served: str, log: Path) -> None:
+    """Wait until the server has generated one token: it may listen long before the model is loaded."""
+    body = json.dumps({"model": served, "prompt": "1", "max_tokens": 1, "temperature": 0}).encode()
+    request = urllib.request.Request(f"{url}/completions", body, {"content-type": "application/json"})
+    deadline = time.monotonic() + START_S
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=START_S):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"the server did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.2)
+
+
+def missing_modules(python: str, names: tuple[str, ...]) -> list[str]:
+    if shutil.which(python) is None:
+        return list(names)
+    code = f"import importlib.util as u; print(*[n for n in {names!r} if u.find_spec(n) is None])"
+    return command(python, "-c", code).split()
+
+
+def command(*parts: Any) -> str:
+    done = subprocess.run(
+        list(map(str, parts)), check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, parts[1:4]))}: {(done.stderr or done.stdout)[-2000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
