@@ -147,6 +147,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     """One letter a piece: v visible, r reasoning. Absent: all visible."""
     output_tokens: int | None = None
     """Tokens up to the last one that carried text, as the engine counts them; null: see `usage`."""
+    tokens_by: Literal["tokenizer"] | None = None
+    """Set where neither engine nor server counts: `output_tokens` are then the text's in the model's tokenizer."""
     token_logprobs: list[float] | None = None
     option_logprobs: list[list[float]] | None = None
     """Choice: log-probability of every token of every continuation, in order."""
@@ -216,6 +218,7 @@ class Answer(Struct):
     pieces: list[str] = field(default_factory=list)
     piece_kinds: str | None = None
     output_tokens: int | None = None
+    tokens_by: Literal["tokenizer"] | None = None
     token_logprobs: list[float] | None = None
     option_logprobs: list[list[float]] | None = None
     option_greedy: list[bool] | None = None

@@ -204,6 +204,7 @@ def record(
         pieces=answer.pieces,
         piece_kinds=answer.piece_kinds,
         output_tokens=answer.output_tokens,
+        tokens_by=answer.tokens_by,
         token_logprobs=answer.token_logprobs,
         option_logprobs=answer.option_logprobs,
         option_greedy=answer.option_greedy,

@@ -102,6 +102,14 @@ def cut_at_stop(pieces: list[str], stops: Sequence[str], first: int = 0) -> tupl
     return kept, True
 
 
+def visible_to_stop(pieces: list[str], kinds: str | None, stops: Sequence[str]) -> list[str]:
+    """`cut_at_stop` of the visible pieces (`kinds`: v or r), reasoning left as it is."""
+    if kinds is None:
+        return cut_at_stop(pieces, stops)[0]
+    kept = iter(cut_at_stop([p for p, k in zip(pieces, kinds) if k == "v"], stops)[0])
+    return [next(kept) if k == "v" else p for p, k in zip(pieces, kinds)]
+
+
 @lru_cache(maxsize=64)
 def stop_suspects(codec: Codec, stops: tuple[str, ...]) -> frozenset[int]:
     """Ids whose text holds the last character of a stop string: only after such a token is a look at the text due."""
@@ -155,6 +163,17 @@ def folder_codec(folder: Path, eos: frozenset[int], context: int | None) -> Code
         tokenizer_sha=tokenizer_sha(home),
         template_sha=text_sha(template) if template else None,
     )
+
+
+def text_counter(source: Any) -> Callable[[str], int] | None:
+    """How many tokens a text has in the tokenizer of a local model folder; None where there is none."""
+    if not isinstance(source, str) or not (Path(source) / "tokenizer.json").is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(Path(source) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def tokenizer_sha(folder: Path) -> str | None:

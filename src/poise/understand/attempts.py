@@ -35,6 +35,7 @@ class Line(Struct, gc=False):
     pieces: list[str] = field(default_factory=list)
     piece_kinds: str | None = None
     output_tokens: int | None = None
+    tokens_by: str | None = None
     option_logprobs: list[list[float]] | None = None
     batch: Batch | None = None
     usage: dict[str, Any] | None = None
@@ -82,7 +83,7 @@ class Attempts:
         self.batch_size.append(batch.size if batch else 0)
         self.batch_ns.append(batch.end_ns - batch.start_ns if batch else 0)
         self.batch_end.append(batch.end_ns if batch else NO_TIME)
-        n, source = output_tokens(line.output_tokens, line.usage)
+        n, source = output_tokens(line.output_tokens, line.usage, line.tokens_by)
         self.n_out.append(n)
         self.source.append(source)
         self.n_prompt.append(_count((line.usage or {}).get("prompt_tokens")))
@@ -127,10 +128,10 @@ def _failure(line: Line) -> str | None:
     return line.status
 
 
-def output_tokens(engine: int | None, usage: dict[str, Any] | None) -> tuple[float, str | None]:
-    """Output tokens and who counted them: the engine, else the server's usage; never the number of chunks."""
-    if engine is not None:
-        return float(engine), "engine"
+def output_tokens(own: int | None, usage: dict[str, Any] | None, by: str | None = None) -> tuple[float, str | None]:
+    """Output tokens and who counted them: the engine, the server's usage, the tokenizer; never the number of chunks."""
+    if own is not None:
+        return float(own), by or "engine"
     counted = _count((usage or {}).get("completion_tokens"))
     return (counted, None if math.isnan(counted) else "usage")
 

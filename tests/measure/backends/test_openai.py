@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import json
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
+from tokenizers import Tokenizer
 
+import poise
 from poise.measure import wire
 from poise.measure.backends.openai import OpenAI
 from poise.measure.mock_answers import MockConfig, prompt_sha
@@ -45,11 +48,11 @@ def ask(config, *requests, preset=None, warm=0, **options):
 
 
 @contextlib.asynccontextmanager
-async def opened(config, **deployment):
+async def opened(config, model=None, **deployment):
     async with running(config) as (_, port):
         backend = OpenAI()
         url = f"http://127.0.0.1:{port}"
-        backend.open(Model("m", {"api": "served"}), Deployment("d", "openai", base_url=url, **deployment))
+        backend.open(Model("m", model or {"api": "served"}), Deployment("d", "openai", base_url=url, **deployment))
         try:
             yield backend
         finally:
@@ -248,6 +251,33 @@ def test_choices_are_scored_through_echoed_prompts():
 def test_a_text_is_scored_through_its_echo():
     """Every token but the first, which nothing stands before; the generated one does not count."""
     assert scored(request("abc\n", kind="windows")).token_logprobs == [-0.1, -0.2, -0.3]
+
+
+def test_a_stop_string_that_the_server_leaves_in_is_cut_and_reasoning_kept():
+    """transformers serve ends at the stop string and sends it; stamps stay one a piece."""
+    config = MockConfig(tokens=4, reasoning_tokens=2, tokens_per_chunk=2)
+    [(raw, answer)] = ask(config, request(stop=(" w1", "r1"), chat=True))
+    visible = [p for p, k in zip(answer.pieces, answer.piece_kinds) if k == "v"]
+    assert "".join(visible) == "w0" and len(raw.stamps) == len(answer.pieces)
+    assert "r1" in "".join(p for p, k in zip(answer.pieces, answer.piece_kinds) if k == "r")
+    [(_, answer)] = ask(MockConfig(tokens=4), request(stop=("nothing",)))
+    assert "".join(answer.pieces) == "w0 w1 w2 w3 "
+
+
+@pytest.mark.parametrize(("usage", "counted"), [("none", True), ("option", False)])
+def test_tokens_that_the_server_does_not_count_are_counted_by_the_models_tokenizer(usage, counted):
+    folder = Path(poise.__file__).parent / "bundled" / "xs"
+    if not folder.is_dir():
+        pytest.skip("no bundled model here")
+
+    async def main():
+        async with opened(MockConfig(tokens=4, usage=usage), model={"api": "x", "hf": str(folder)}) as backend:
+            prepared = backend.prepare(request())
+            return backend.finish(prepared, await backend.send(prepared))
+
+    answer = wire.run(main())
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("".join(answer.pieces)).ids
+    assert (answer.output_tokens, answer.tokens_by) == ((len(ids), "tokenizer") if counted else (None, None))
 
 
 def test_penalties_that_a_server_applies_unasked_are_switched_off_and_its_habits_explained():

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from poise.measure.echo import echo_body, read_echo
 from poise.measure.presets import Preset, preset_for
+from poise.measure.tokens import text_counter, visible_to_stop
 from poise.measure.wire import Exchange
 from poise.measure.wire_answer import NOT_JSON, Steps, answer_steps, body_segments, clean, finished
 from poise.measure.wire_pool import Pool
@@ -54,6 +55,7 @@ class Prepared(Struct):
     payloads: list[bytes]
     deadline_s: float
     scored: Scored | None = None
+    stop: tuple[str, ...] = ()
 
 
 class OpenAI:
@@ -86,6 +88,7 @@ class OpenAI:
             raise UsageError(f"model {model.name!r}: the api source must be one served name")
         self.model = served
         self.capabilities = _capabilities(self.preset, options)
+        self.count = text_counter(model.source.get("hf"))
         check_reachable(self.target, options.connect_s)
         self.pool = Pool(self.target, options.max_response_bytes, options.connect_s, options.max_idle_s)
         self.heads = {path: self._head(path) for path in (self.preset.chat, self.preset.completions) if path}
@@ -124,7 +127,7 @@ class OpenAI:
             body["max_tokens"] = request.max_tokens
             if self.options.logprobs:
                 body["logprobs"] = 1
-        return Prepared([self._payload(path, body)], request.deadline_s)
+        return Prepared([self._payload(path, body)], request.deadline_s, stop=request.stop)
 
     async def send(self, prepared: Prepared) -> Raw:
         """Write, read, stamp. `Raw.data` holds the exchanges; failures are data, nothing is raised for them."""
@@ -160,13 +163,21 @@ class OpenAI:
         if prepared.scored is not None:
             bodies = [b"".join(d for _, d in body_segments(e, self.options.max_response_bytes)[0]) for e in raw.data]
             raw.stamps, answer = [], _scored_answer(prepared.scored, bodies, answer)
-        if answer.error is not None and (hint := self.preset.hints.get(answer.error.kind)):
-            answer.error = msgspec.structs.replace(answer.error, message=f"{answer.error.message} ({hint})")
+        self._complete(prepared, answer)
         raw.status, raw.error, raw.data = answer.status, answer.error, None
         return answer
 
     def close(self) -> None:
         self.pool.close()
+
+    def _complete(self, prepared: Prepared, answer: Answer) -> None:
+        """What the server left out or in: tokens it did not count, a stop string it sent, what its failure means."""
+        if prepared.stop:
+            answer.pieces = visible_to_stop(answer.pieces, answer.piece_kinds, prepared.stop)
+        if self.count is not None and answer.pieces and (answer.usage or {}).get("completion_tokens") is None:
+            answer.output_tokens, answer.tokens_by = self.count("".join(answer.pieces)), "tokenizer"
+        if answer.error is not None and (hint := self.preset.hints.get(answer.error.kind)):
+            answer.error = msgspec.structs.replace(answer.error, message=f"{answer.error.message} ({hint})")
 
     # -- the request's bytes
 
