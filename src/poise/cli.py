@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +70,8 @@ AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the code a st
 UnsafeCode = Annotated[
     bool, typer.Option("--unsafe-code", help="Without a sandbox, test generated code with limits only.")
 ]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask failed requests again.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress display.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 ReportFile = Annotated[
     Path, typer.Option("-o", "--out", help="x.html, .md, .csv, .json, .parquet; .svg or .png: the plot alone.")
@@ -149,19 +151,25 @@ def run(
     seed: Seed = None,
     task_option: TaskOption = None,
     backend_option: BackendOption = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask failed requests again.")] = False,
+    retry_failed: RetryFailed = False,
     allow_code: AllowCode = False,
     unsafe_code: UnsafeCode = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress display.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a study: quality and speed on the same requests. The same command resumes."""
     planned, source = _planned(ctx, allow_code)
     folder = out or Path("runs") / planned.study.name
-    allowed = {"allow_code": allow_code, "unsafe_code": unsafe_code}
-    raise typer.Exit(_run_and_show(planned, source, folder, quiet, retry_failed=retry_failed, **allowed))
+    raise typer.Exit(
+        _run_and_show(
+            planned, source, folder, quiet, retry_failed=retry_failed, allow_code=allow_code, unsafe_code=unsafe_code
+        )
+    )
 
 
-def _run_and_show(planned: Any, source: str, folder: Path, quiet: bool, **options: bool) -> int:
+def _run_and_show(
+    planned: Any, source: str, folder: Path, quiet: bool, beside: Sequence[Path] = (), **options: bool
+) -> int:
+    """Measure into `folder` and print its summary, read together with the runs `beside` it; the exit code."""
     from poise.api import execute, summarize
     from poise.cli_study import argv
     from poise.report.terminal import print_summary
@@ -171,7 +179,7 @@ def _run_and_show(planned: Any, source: str, folder: Path, quiet: bool, **option
     except KeyboardInterrupt:
         print(f"interrupted; what was measured is kept in {folder}, the same command goes on", file=sys.stderr)
         return 130
-    summary = summarize(folder, unsafe_code=options.get("unsafe_code", False))
+    summary = summarize([*beside, folder], unsafe_code=options.get("unsafe_code", False))
     print_summary(summary, _console())
     for reason, cells in _by_reason(outcome.failed).items():
         print(f"\nfailed: {'; '.join(cells)}: {reason}", file=sys.stderr)
@@ -319,6 +327,56 @@ def score(
 
 
 @app.command()
+def judge(
+    run: Annotated[Path, typer.Argument(help="Folder of the run whose answers are judged.")],
+    judges: Annotated[str, typer.Option("--judge", help="Models that judge, comma list: by majority, or their mean.")],
+    backends: Backends = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="rubric (1 to 10), or pairwise against --reference.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="A model of the run, or a JSONL file of answers made elsewhere.")
+    ] = None,
+    human: Annotated[Path | None, typer.Option("--human", help="JSONL file of human labels, for κ.")] = None,
+    tasks: Annotated[str | None, typer.Option("-t", "--task", help="Judge these tasks' answers.")] = None,
+    out: Out = None,
+    base_url: BaseUrl = None,
+    key_env: KeyEnv = None,
+    allow_key: AllowKey = None,
+    concurrency: Concurrency = None,
+    batch: Batch = None,
+    max_tokens: MaxTokens = None,
+    repeats: Repeats = None,
+    seed: Seed = None,
+    backend_option: BackendOption = None,
+    retry_failed: RetryFailed = False,
+    quiet: Quiet = False,
+) -> None:
+    """Have models judge the answers of a run: a run of its own, whose verdicts become the other's quality."""
+    from poise.api import plan
+    from poise.cli_study import Flags, judge_study
+    from poise.plan.read import to_yaml
+
+    flags = Flags(
+        models=judges,
+        backends=backends,
+        tasks=tasks,
+        base_url=base_url,
+        key_env=key_env,
+        allow_keys=allow_key or [],
+        concurrency=concurrency,
+        batch=batch,
+        max_tokens=max_tokens,
+        repeats=repeats,
+        seed=seed,
+        backend_options=backend_option or [],
+    )
+    study = judge_study(flags, run, mode, reference, human)
+    folder = out or Path("runs") / study.name
+    raise typer.Exit(_run_and_show(plan(study), to_yaml(study), folder, quiet, beside=[run], retry_failed=retry_failed))
+
+
+@app.command()
 def tasks(json: Json = False) -> None:
     """List the tasks and groups."""
     from poise.report.listing import print_tasks
@@ -338,7 +396,7 @@ def backends(json: Json = False) -> None:
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder; the same folder resumes.")] = Path("runs/demo"),
     limit: Annotated[int, typer.Option("--limit", min=1, help="Items a task.")] = 100,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress display.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a real study on this machine with the bundled models: no network, no torch, under three minutes."""
     from importlib.util import find_spec

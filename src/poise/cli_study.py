@@ -191,3 +191,33 @@ def _with_loads(study: Study, loads: list[dict[str, Any]]) -> dict[str, Any]:
 def argv() -> list[str]:
     """The command as given, for the manifest."""
     return ["poise", *sys.argv[1:]]
+
+
+def judge_study(flags: Flags, run: Path, mode: str | None, reference: str | None, human: Path | None) -> Study:
+    """The study in which `flags.models` judge the answers of a run, a task for each judged task of the run."""
+    from poise.store.run import open_run
+    from poise.understand.judge import tasks_to_judge
+
+    if not flags.backends:
+        raise UsageError("say how the judge runs: give -b (openai with --base-url, or an engine)")
+    opened = open_run(run)
+    mode = mode or ("pairwise" if reference else "rubric")
+    if mode not in ("rubric", "pairwise"):
+        raise UsageError(f"--mode is rubric or pairwise, not {mode!r}")
+    from_file = reference is not None and Path(reference).is_file()
+    options = {"reference": reference} if reference is not None and not from_file else {}
+    if mode == "rubric" and reference is not None:
+        raise UsageError("--reference belongs to --mode pairwise; a rubric compares with nothing")
+    data = [str(run), *([str(reference)] if from_file else []), *([str(human)] if human else [])]
+    judged = words(flags.tasks) or tasks_to_judge(opened)
+    document = {
+        "models": words(flags.models),
+        "deployments": [_deployment(b, flags) for b in words(flags.backends)],
+        "tasks": [
+            {"task": f"judge-{mode}", "name": f"judge-{name}", "data": data, "options": {**options, "task": name}}
+            for name in judged
+        ],
+        "loads": _loads(flags) or [{"closed": 1}],
+    }
+    study = study_from(Document(document, "command line"), base_dir=".", default_name=f"{opened.name}-judged")
+    return _adjust(study, structs.replace(flags, concurrency=None, batch=None, rate=None))

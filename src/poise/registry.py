@@ -41,6 +41,8 @@ TASKS = {
     "translation": "poise.tasks.translation:Translation",
     "summarization": "poise.tasks.summarization:Summarization",
     "mt_bench": "poise.tasks.mt_bench:MtBench",
+    "judge-rubric": "poise.understand.judge:Rubric",
+    "judge-pairwise": "poise.understand.judge:Pairwise",
     "perplexity": "poise.tasks.perplexity:Perplexity",
     "synthetic": "poise.tasks.synthetic:Synthetic",
     "mini-sentiment": "poise.tasks.mini:Sentiment",
@@ -111,6 +113,8 @@ METRICS = {
     "proper_refusal": "poise.tasks.metrics:ProperRefusal",
     "bias.ambiguous": "poise.tasks.metrics:BiasAmbiguous",
     "bias.disambiguated": "poise.tasks.metrics:BiasDisambiguated",
+    "rating": "poise.tasks.metrics.judge:Rating",
+    "preference": "poise.tasks.metrics.judge:Preference",
 }
 REPORTERS = {
     ".html": "poise.report.html:Html",

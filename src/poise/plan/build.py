@@ -117,13 +117,16 @@ class Drawn:
         data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
         # A task that is itself a file is part of what was asked.
         files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]
-        self.data_sha = data_sha(files) if files else f"generated v{self.task.version}"
         samples = list(self.task.samples(data, dict(use.options)))
         if not samples:
             raise UsageError(f"task {use.name!r}: {use.data or 'the generator'} gives no items; nothing can be asked")
         self.order = [s.id for s in samples]
         """All ids, in the order of the data; `samples` is the draw from them."""
         self.samples: list[Sample] = draw(samples, use.limit, use.balance, study.seed)
+        if own := getattr(self.task, "data_sha", None):  # where the data are no files to be hashed as they are
+            self.data_sha = own(samples)
+        else:
+            self.data_sha = data_sha(files) if files else f"generated v{self.task.version}"
         self.shots = self._shots()
         self._asked: dict[str, Items] = {}
 

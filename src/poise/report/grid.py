@@ -47,25 +47,32 @@ class Grid(Struct):
 
 def grid(summary: Summary) -> Grid:
     """The systems and tasks of a summary in its own order."""
+    cells = tabled(summary)
     systems: dict[tuple[str, str, str], System] = {}
     for m in summary.models:
         systems[(m.model, m.deployment, m.load)] = System(m.model, m.deployment, m.load, {}, m)
-    for c in summary.cells:
+    for c in cells:
         key = (c.model, c.deployment, c.load)
         system = systems.setdefault(key, System(*key, {}, None))
         system.cells[c.task] = c
     rows = list(systems.values())
     varying = tuple(d for d in DIMENSIONS if len({getattr(s, d) for s in rows}) > 1) or ("model",)
     constant = {d: getattr(rows[0], d) for d in DIMENSIONS if d not in varying} if rows else {}
-    tasks = list(dict.fromkeys(c.task for c in summary.cells))
+    tasks = list(dict.fromkeys(c.task for c in cells))
     return Grid(rows, tasks, varying, constant, {s.key for s in leaders(summary, rows)})
+
+
+def tabled(summary: Summary) -> list[CellSummary]:
+    """The cells of the table: judges only where there is nothing else (then "readable" is known of every one)."""
+    return [c for c in summary.cells if "readable" not in c.estimates] or summary.cells
 
 
 def caption(summary: Summary, table: Grid) -> str:
     """What all rows share, in one line: sizes of the study, n and failures, hoisted constants."""
     parts = [" × ".join(_sizes(table))]
-    asked, failed = {c.n for c in summary.cells if c.n}, sum(c.failed for c in summary.cells)
-    if len(asked) == 1 and len(summary.cells) > 1:
+    cells = [c for s in table.systems for c in s.cells.values()]
+    asked, failed = {c.n for c in cells if c.n}, sum(c.failed for c in cells)
+    if len(asked) == 1 and len(cells) > 1:
         parts.append(f"n = {count(min(asked))} each")
     elif len(asked) > 1:
         parts.append(f"n = {count(min(asked))} to {count(max(asked))} each")
@@ -73,7 +80,7 @@ def caption(summary: Summary, table: Grid) -> str:
         parts.append(f"n = {count(sum(asked))}")
     parts.append(f"{count(failed) if failed else 'none'} failed")
     parts += [visible(v, newlines=False) for v in table.constant.values()]
-    repeats = {c.repeats for c in summary.cells if c.repeats}
+    repeats = {c.repeats for c in cells if c.repeats}
     if repeats - {1}:
         parts.append(f"{'–'.join(str(r) for r in sorted({min(repeats), max(repeats)}))} repeats")
     return ", ".join(parts)
@@ -199,7 +206,7 @@ def doubts(summary: Summary) -> list[Doubt]:
     """Checks of all cells, equal ones (same code, level and action) folded into one; the gravest first."""
     folded: dict[tuple[str, str, str], Doubt] = {}
     table = grid(summary)
-    tasks = short_names(table.tasks)
+    tasks = short_names(list(dict.fromkeys(c.task for c in summary.cells)))
     for c in summary.cells:
         where = System(c.model, c.deployment, c.load, {}, None).label(table.varying)
         for check in c.checks:
@@ -213,7 +220,7 @@ def doubts(summary: Summary) -> list[Doubt]:
 
 def signature(summary: Summary) -> str:
     """What the signatures of all cells share, and how many differ in the rest."""
-    signatures = list(dict.fromkeys(c.signature for c in summary.cells if c.signature))
+    signatures = list(dict.fromkeys(c.signature for c in tabled(summary) if c.signature))
     if not signatures:
         return ""
     parts = [[p.strip() for p in s.split("|")] for s in signatures]

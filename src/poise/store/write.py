@@ -111,8 +111,9 @@ def _write_inputs(plan: Plan, out: Path) -> None:
         contents: dict[str, list[Any]] = {"requests": list(items.requests), "targets": list(items.samples)}
         for part, rows in contents.items():
             path = out / "inputs" / f"{sha}.{part}.jsonl"
-            if not path.exists():
-                write_atomic(path, b"".join(encode(row) + b"\n" for row in rows))
+            data = b"".join(encode(row) + b"\n" for row in rows)
+            if not path.exists() or (part == "targets" and path.read_bytes() != data):  # labels may come later
+                write_atomic(path, data)
 
 
 def missing(folder: CellFolder, retry_failed: bool) -> int:

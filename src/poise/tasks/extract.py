@@ -15,7 +15,19 @@ from collections.abc import Sequence
 from poise.registry import did_you_mean
 from poise.types import Sample, UsageError
 
-NAMES = ("text", "first_line", "label", "letter", "number", "final_number", "math", "span", "code")
+NAMES = (
+    "text",
+    "first_line",
+    "label",
+    "letter",
+    "number",
+    "final_number",
+    "math",
+    "span",
+    "code",
+    "rating",
+    "preference",
+)
 
 _NUMBER = (
     r"[-+−]?(?:\$|€|£)?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))(?:[eE][-+]?\d+\b)?"
@@ -216,6 +228,29 @@ def _code(text: str, sample: Sample) -> str | None:
     return code.rstrip() or None
 
 
+def _rating(text: str, sample: Sample) -> str | None:
+    """The one number from 1 to 10 in "[[7]]", else in a last line "Rating: 7"; none if several differ."""
+    found = _verdict(text, r"\[\[\s*(\d{1,3}(?:\.\d{1,3})?)(?:\s*/\s*10)?\s*\]\]",
+                     r"(?:rating|score)\W{0,8}(\d{1,3}(?:\.\d{1,3})?)(?:\s*/\s*10)?")  # fmt: skip
+    return f"{float(found):g}" if found and 1 <= float(found) <= 10 else None
+
+
+def _preference(text: str, sample: Sample) -> str | None:
+    """The one verdict in "[[A]]", "[[B]]", "[[tie]]" (also "[[C]]"), else in a last line "Verdict: A"."""
+    found = _verdict(text, r"\[\[\s*(A|B|C|tie)\s*\]\]", r"verdict\W{0,8}(?:(?:answer|assistant) )?(A|B|tie)")
+    return {"a": "A", "b": "B", "c": "tie", "tie": "tie"}[found] if found else None
+
+
+def _verdict(text: str, mark: str, line: str) -> str | None:
+    """What all marks of a judge's text agree on; without a mark, what its last line says and nothing else."""
+    marks = {m.casefold() for m in re.findall(mark, text, re.IGNORECASE)}
+    if marks:
+        return marks.pop() if len(marks) == 1 else None
+    last = text.strip().rpartition("\n")[2][:200]
+    found = re.fullmatch(rf"\W{{0,8}}(?:final |my |overall )?{line}\W{{0,8}}", last, re.IGNORECASE)
+    return found.group(1).casefold() if found else None
+
+
 _EXTRACTORS = {
     "text": _text,
     "first_line": _first_line,
@@ -226,4 +261,6 @@ _EXTRACTORS = {
     "math": _math,
     "span": _span,
     "code": _code,
+    "rating": _rating,
+    "preference": _preference,
 }

@@ -10,6 +10,7 @@ import numpy as np
 from poise.types import Check
 from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
+from poise.understand.judges import judge_checks
 from poise.understand.resources import is_gpu
 from poise.understand.stalls import stalls, threshold_s
 
@@ -29,7 +30,7 @@ def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
         _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data), _host(data),
         _comparable(data, cells),
     ]  # fmt: skip
-    return [c for c in found if c is not None]
+    return [c for c in found if c is not None] + judge_checks(data)
 
 
 def _missing(data: CellData) -> Check | None:
@@ -48,7 +49,8 @@ def _failed(data: CellData) -> Check | None:
         evidence = f"{failed} of {len(data.columns)} items have no output; they count as wrong"
         return Check("missing_outputs", "warn", evidence, "add their outputs to the file")
     listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-    evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); they count as wrong"
+    evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); "
+    evidence += "what they were to judge has no verdict of theirs" if data.judges else "they count as wrong"
     level = "error" if failed == len(data.columns) else "warn"
     return Check("failed_requests", level, evidence, "look at one with `poise show`, or run again with --retry-failed")  # type: ignore[arg-type]
 
@@ -83,7 +85,9 @@ def _unscorable(data: CellData) -> Check | None:
     evidence = (
         f"{n} of {len(data.columns)} answers could not be scored (first: {reason}); they are left out of the mean"
     )
-    return Check("unscorable", "warn", evidence, "check the data set's targets of these items")
+    return Check(
+        "unscorable", "warn", evidence, "read one with `poise show`; it lacks a target, or a judge was unclear"
+    )
 
 
 def _cut(data: CellData) -> Check | None:

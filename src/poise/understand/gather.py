@@ -15,6 +15,7 @@ from poise.store.run import CellFolder, Run, Segment
 from poise.types import LagSample, ResourceSample, Sample, State
 from poise.understand.attempts import NO_TIME
 from poise.understand.derive import Columns, columns, pooled
+from poise.understand.judged import join
 from poise.understand.score import Scores, pooled_scores, score_cell
 
 Ints = NDArray[np.int64]
@@ -51,6 +52,11 @@ class CellData:
         if not self.cell.load.timed:
             return self.cell.planned * self.folders
         return max(self.cell.planned * self.folders, len(self.columns) + 1) if self.left_s else len(self.columns)
+
+    @property
+    def judges(self) -> bool:
+        """Whether this cell's answers are verdicts about answers of others."""
+        return any(getattr(v.metric, "about_others", False) for v in self.scores.by_metric.values())
 
     @property
     def open_loop(self) -> bool:
@@ -114,7 +120,8 @@ class CellData:
 def gather(runs: Sequence[Run]) -> list[CellData]:
     """All cells of the runs, in their order; colliding deployments are told apart by their run.
 
-    How they are read (reference time, weight, limits) is the first run's word for all, so that they compare.
+    How they are read (reference time, weight, limits) is the first run's word for all, so that they compare. Where a
+    run judges the answers of another, its verdicts become their quality.
     """
     groups: dict[tuple[int, str], list[CellFolder]] = {}
     for number, run in enumerate(runs):
@@ -156,7 +163,7 @@ def gather(runs: Sequence[Run]) -> list[CellData]:
                 left_s=sum(f.left_s() for f in folders) if cell.load.timed else 0.0,
             )
         )
-    return found
+    return join(found)
 
 
 def failures(data: CellData) -> dict[str, int]:

@@ -153,7 +153,8 @@ def groups(data: CellData) -> dict[str, dict[str, Estimate]]:
     for label, inside in members.items():
         times = np.where(inside, data.columns.e2e_s, np.nan)
         entry = {"e2e_s.mean": mean(data, times, "s", "lower", "no times were recorded", timed=True)}
-        if (first := data.scores.first) is not None:
+        first = data.scores.first or (next(iter(data.scores.by_metric.values())) if data.judges else None)
+        if first is not None:
             entry = {first.name: metric(data, first, inside), **entry}
         found[label] = entry
     return found

@@ -68,7 +68,8 @@ class Values:
     @property
     def q(self) -> Floats:
         """Values as marks between 0 and 1."""
-        return np.clip(self.values / self.scale, 0.0, 1.0)
+        mark = getattr(self.metric, "mark", None)
+        return np.clip(mark(self.values) if mark else self.values / self.scale, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,10 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
     names = list(dict.fromkeys(name for line in lines for name in line.scores)) or list(metrics)
     metric_of = {name: metrics.get(name) or metrics[name.removesuffix(".bytes")] for name in names}
     found = {name: _values(name, metric, lines) for name, metric in metric_of.items()}
-    return Scores([line.answer for line in lines], found, task.metrics[0])
+    answers = [line.answer for line in lines]
+    if getattr(metrics[task.metrics[0]], "about_others", False):
+        return Scores(answers, found, None, "its verdicts are marks of the answers it judges, not its own")
+    return Scores(answers, found, task.metrics[0])
 
 
 def pooled_scores(parts: Sequence[Scores]) -> Scores:
@@ -218,7 +222,9 @@ def _score(metric: Any, answer: str | None, sample: Sample) -> Score:
 
 
 def _failed(metric: Any, sample: Sample) -> Score:
-    """A failed request: worth 0, with the statistics of an absent answer."""
+    """A failed request: worth 0, with the statistics of an absent answer; a failed judge says nothing."""
+    if getattr(metric, "about_others", False):
+        return Score(None, reason="the request failed")
     return Score(0.0, _score(metric, None, sample).stats, reason="the request failed")
 
 

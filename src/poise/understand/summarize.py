@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from poise.store.run import Run, open_run
-from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError
+from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError, Verdict
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
 from poise.understand.checks import checks
@@ -21,6 +22,7 @@ from poise.understand.curves import at_limit, curves
 from poise.understand.delivered import delivered
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
+from poise.understand.judges import agreement, sentence
 from poise.understand.outcome import by_outcome
 from poise.understand.resources import resources
 from poise.understand.score import keep
@@ -42,7 +44,7 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     if not opened:
         raise UsageError("no run folder given; `poise run` makes one")
     cells = gather(opened)
-    ranked = systems(cells)
+    ranked = systems([c for c in cells if not c.judges])
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
     effects = under_load(cells)
@@ -55,11 +57,18 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
         cells=found,
         models=[model_summary(s) for s in ranked],
-        verdict=verdict(ranked, found),
+        verdict=_judged(verdict(ranked, found), sentence(cells)),
     )
     if len(opened) == 1:
         keep(opened[0].path, "summary.json", to_json(summary))
     return summary
+
+
+def _judged(found: Verdict, judges: str | None) -> Verdict:
+    """The verdict, and who judged what it rests on; judges alone have only themselves to speak of."""
+    if judges is None:
+        return found
+    return replace(found, text=f"{found.text}; {judges}" if found.facts else judges)
 
 
 def to_json(summary: Summary) -> bytes:
@@ -84,9 +93,9 @@ def _cell(
     c = data.columns
     state, why = state_of(data)
     failed = failures(data)
-    numbers = quality.quality(data) | _balanced(marks, reason or why) | estimates.times(data)
+    numbers = quality.quality(data) | _balanced(marks, data.scores.unscored or reason or why) | estimates.times(data)
     numbers |= stalls(data) | estimates.throughput(data) | delivered(data) | client(data) | at_limit(data)
-    numbers |= by_outcome(data) | resources(data) | _cost(data)
+    numbers |= by_outcome(data) | agreement(data, cells) | resources(data) | _cost(data)
     tables, found = quality.tables(data), checks(data, cells)
     if effect is not None:
         numbers["quality_under_load"] = quality_estimate(effect)
@@ -106,7 +115,7 @@ def _cell(
         n=len(c),
         failed=sum(failed.values()),
         failures=failed,
-        primary=data.cell.task.metrics[0] if data.cell.task.metrics else None,
+        primary=data.scores.primary or (data.cell.task.metrics[0] if data.cell.task.metrics else None),
         signature=signature(data),
         items_sha=data.cell.task.items_sha,
         estimates=numbers,

@@ -1,0 +1,83 @@
+"""`poise judge` as a user meets it: one command over a finished run, one table, one sentence per mistake."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cli import poise
+
+SAYS = "It is short and right. Rating: [[8]]"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scripted models that answered eight small conversations."""
+    folder = tmp_path_factory.mktemp("judge")
+    study = folder / "study.yaml"
+    study.write_text(
+        "models: [{name: a, source: {api: a}}, {name: b, source: {api: b}}]\n"
+        "deployments: [{backend: scripted, options: {answers: {'*': Bob}}}]\n"
+        "tasks: [{task: mini-chat, limit: 8}]\n"
+    )
+    done = poise("run", study, "-o", folder / "run", "-q")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_judge_marks_a_run(run_folder: Path, tmp_path: Path) -> None:
+    command = ("judge", run_folder, "--judge", "j,k", "-b", "scripted", "-O", f'answers={{"*": "{SAYS}"}}')
+    done = poise(*command, "-o", tmp_path / "judged", "-q")
+    assert done.returncode == 0, done.stderr
+    assert "j judged 32 answers to mini-chat" in " ".join(done.stdout.split()) and ".78" in done.stdout
+    assert poise(*command, "-o", tmp_path / "judged", "-q").stdout == done.stdout  # resumes: nothing is left to ask
+    summary = json.loads(poise("summary", run_folder, tmp_path / "judged", "--json").stdout)
+    assert [c["estimates"]["judge.rating"]["value"] for c in summary["cells"][:2]] == [8, 8]
+    assert {m["model"] for m in summary["models"]} == {"a", "b"}
+    for suffix in (".html", ".md", ".csv"):
+        assert poise("report", run_folder, tmp_path / "judged", "-o", tmp_path / f"r{suffix}").returncode == 0
+    assert "judge.rating" in (tmp_path / "r.md").read_text()
+
+
+def test_judge_compares_with_a_reference(run_folder: Path, tmp_path: Path) -> None:
+    says = 'answers={"*": "Verdict: [[B]]"}'
+    done = poise(
+        "judge",
+        run_folder,
+        "--judge",
+        "j",
+        "-b",
+        "scripted",
+        "-O",
+        says,
+        "--reference",
+        "a",
+        "-o",
+        tmp_path / "p",
+        "-q",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "against a" in " ".join(done.stdout.split()) and "position_bias" in done.stdout
+    assert "16 of 16 pairs got another verdict" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--judge", "j"], "give -b"),
+        (["--judge", "j", "-b", "scripted", "--mode", "marks"], "rubric or pairwise"),
+        (["--judge", "j", "-b", "scripted", "--mode", "pairwise"], "needs a reference"),
+        (["--judge", "j", "-b", "scripted", "--mode", "rubric", "--reference", "a"], "compares with nothing"),
+        (["--judge", "j", "-b", "scripted", "--reference", "nobody"], "no model 'nobody'"),
+        (["--judge", "j", "-b", "scripted", "-t", "mini-char"], "did you mean 'mini-chat'"),
+        (["--judge", "j", "-b", "scripted", "--human", "absent.jsonl"], "absent.jsonl"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(run_folder: Path, tmp_path: Path, flags: list[str], said: str) -> None:
+    done = poise("judge", run_folder, *flags, "-o", tmp_path / "out")
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    done = poise("judge", tmp_path, "--judge", "j", "-b", "scripted")
+    assert done.returncode == 2 and "not a run folder" in done.stderr
