@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,16 +83,16 @@ def execute(
             source=source or to_yaml(planned.study),
             argv=argv,
             watcher=watcher,
-            between=_glance,
+            between=partial(_glance, allow_code=allow_code),
             retry_failed=retry_failed,
             allow_code=allow_code,
         )
 
 
-def _glance(folder: CellFolder) -> tuple[float | None, float | None]:
+def _glance(folder: CellFolder, allow_code: bool) -> tuple[float | None, float | None]:
     from poise.understand.glance import glance
 
-    return glance(folder)
+    return glance(folder, allow_code)
 
 
 def summarize(runs: Runs, *, unsafe_code: bool = False) -> Summary:

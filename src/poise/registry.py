@@ -125,7 +125,10 @@ REPORTERS = {
     ".svg": "poise.report.image:Svg",
     ".png": "poise.report.image:Png",
 }
-_TABLES = {"backend": BACKENDS, "task": TASKS, "metric": METRICS, "reporter": REPORTERS}
+SCORERS = {"lm-eval": "poise.tasks.lmeval_score:LmEvalScorer"}
+LM_EVAL = "lm-eval:"
+"""What stands before the name of a task of lm-evaluation-harness; see `tasks.lmeval`."""
+_TABLES = {"backend": BACKENDS, "task": TASKS, "metric": METRICS, "reporter": REPORTERS, "scorer": SCORERS}
 
 
 def names(kind: str) -> list[str]:

@@ -242,6 +242,20 @@ class Score(Struct, frozen=True, omit_defaults=True):
     stats: list[float] | None = None
     answer: str | None = None
     reason: str | None = None
+    item: Any = None
+    """What a metric that is no sum (`aggregate`) makes its corpus value of."""
+
+
+class Given(Struct, frozen=True):
+    """One answered or failed request as a task's own scorer sees it."""
+
+    sample: str
+    draw: int
+    failure: str | None
+    text: str
+    options: list[list[float]] | None = None
+    greedy: list[bool] | None = None
+    tokens: list[float] | None = None
 
 
 Better = Literal["higher", "lower"]
@@ -360,7 +374,9 @@ class Task(Protocol):
     """What is asked and what counts as right. Optional attributes, with their meaning where absent:
 
     `stop` (("\\n\\n",) in raw), `tau` ("conversational"), `shots` (0), `shot_samples` (()), `modes` (("generate",)),
-    `options` (names of accepted options), `temperature(sample)` (0) …
+    `options` (names of accepted options), `temperature(sample)` (0), `generation` (settings that a study may change),
+    `asks(sample, format, system)` (prompt or messages, continuations … as they are sent), `take_shots(count)` (shots
+    of its own making), `scoring` (`by`: a registered scorer of its own; the rest is for that scorer) …
 
     A question that is a list is a conversation: each entry is asked with the answers to those before it. The target
     of such a sample is a list too, an entry a turn.
@@ -384,7 +400,7 @@ class Task(Protocol):
 class Metric(Protocol):
     """`score` on one answer (None = nothing extracted); `reduce` turns summed stats into the corpus value, or is None.
 
-    With `reduce` None the corpus value is the mean of the values.
+    With `reduce` None the corpus value is the mean of the values; with `aggregate` it is made of the scores' items.
     """
 
     name: str
@@ -393,6 +409,13 @@ class Metric(Protocol):
     better: Better | None
 
     def score(self, answer: str | None, sample: Sample) -> Score: ...
+
+
+class Scorer(Protocol):
+    """How a task scores all answers of a cell itself: made of what the task said (`scoring`) and the samples."""
+
+    def metric(self, name: str) -> Metric: ...
+    def score(self, given: Sequence[Given]) -> list[tuple[str | None, dict[str, Score]]]: ...
 
 
 @runtime_checkable

@@ -117,6 +117,7 @@ class Drawn:
         data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
         # A task that is itself a file is part of what was asked.
         files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]
+        self.shots, self.shot_count = self._shots()
         samples = list(self.task.samples(data, dict(use.options)))
         if not samples:
             raise UsageError(f"task {use.name!r}: {use.data or 'the generator'} gives no items; nothing can be asked")
@@ -127,7 +128,6 @@ class Drawn:
             self.data_sha = own(samples)
         else:
             self.data_sha = data_sha(files) if files else f"generated v{self.task.version}"
-        self.shots = self._shots()
         self._asked: dict[str, Items] = {}
 
     def _mode(self) -> Mode:
@@ -144,14 +144,17 @@ class Drawn:
             if known is not None and key not in known:
                 raise UsageError(f"task {use.name!r}: unknown option {key!r}{registry.did_you_mean(key, known)}")
 
-    def _shots(self) -> list[Sample]:
+    def _shots(self) -> tuple[list[Sample], int]:
+        """The examples that are shown, and their number: some tasks show examples of their own making."""
+        if take := getattr(self.task, "take_shots", None):
+            return [], take(self.use.shots)
         there = list(getattr(self.task, "shot_samples", ()))
         count = self.use.shots if self.use.shots is not None else getattr(self.task, "shots", 0)
         if count > len(there):
             raise UsageError(
                 f"task {self.use.name!r} has {len(there)} examples to show, the study asks for {count} shots"
             )
-        return there[:count]
+        return there[:count], count
 
     def ask(self, model: Model, format: str, generation: Generation, prompt: dict[str, str]) -> Items:
         """Requests for one way of asking, made once and shared by all cells that ask so."""
@@ -182,7 +185,7 @@ def make_cell(
     load: Load,
 ) -> tuple[Cell, Items]:
     use, task = drawn.use, drawn.task
-    generation, options, prompt = _overridden(study, model, deployment, use, load)
+    generation, options, prompt = _overridden(study, model, deployment, drawn, load)
     deployment = structs.replace(deployment, options={**deployment.options, **options})
     format = model.format
     generation = structs.replace(generation, max_tokens=generation.max_tokens or task.max_tokens)
@@ -208,9 +211,10 @@ def make_cell(
         chance=task.chance,
         n_ref=task.n_ref,
         tau=getattr(task, "tau", "conversational"),
-        shots=len(drawn.shots),
+        shots=drawn.shot_count,
         options=use.options,
         prompt=prompt,
+        scoring=getattr(task, "scoring", {}),
     )
     source_sha = digest(*picked, model.revision)
     identity = {
@@ -221,7 +225,7 @@ def make_cell(
             deployment.server, deployment.name if picked[0] == "api" else None,
         ],
         "task": [
-            task.name, task.version, drawn.data_sha, drawn.mode, len(drawn.shots), use.options, prompt, use.balance,
+            task.name, task.version, drawn.data_sha, drawn.mode, drawn.shot_count, use.options, prompt, use.balance,
         ],
         "load": _shape(load, count),
         "generation": generation,
@@ -253,10 +257,11 @@ def _shape(load: Load, count: int) -> Load:
 
 
 def _overridden(
-    study: Study, model: Model, deployment: Deployment, use: TaskUse, load: Load
+    study: Study, model: Model, deployment: Deployment, drawn: Drawn, load: Load
 ) -> tuple[Generation, dict[str, Any], dict[str, str]]:
     """Later wins: task, study's generation, the task entry's, overrides."""
-    generation = {**study.generation, **use.generation}
+    use = drawn.use
+    generation = {**getattr(drawn.task, "generation", {}), **study.generation, **use.generation}
     options: dict[str, Any] = {}
     prompt = dict(use.prompt)
     for override in study.overrides:
@@ -345,7 +350,10 @@ def _data(data: str | list[str] | None, base_dir: str) -> Any:
 
 
 def _beside(task: str, base_dir: str) -> str:
-    """File tasks (file.yaml, file.py:Name) are relative to the study."""
+    """File tasks (file.yaml, lm-eval:file.yaml, file.py:Name) are relative to the study."""
+    if task.startswith(registry.LM_EVAL):
+        name = task.removeprefix(registry.LM_EVAL)
+        return registry.LM_EVAL + (str(Path(base_dir) / name) if name.endswith((".yaml", ".yml")) else name)
     return str(Path(base_dir) / task) if task.endswith((".yaml", ".yml")) or ".py:" in task else task
 
 

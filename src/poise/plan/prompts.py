@@ -37,6 +37,8 @@ class Asker:
         self.task, self.format, self.mode, self.system = task, format, mode, system
         self.shots, self.generation, self.seed = shots, generation, seed
         self._templates = _compile(prompt)
+        if prompt and hasattr(task, "asks"):
+            raise UsageError(f"task {task.name} writes its prompts itself; leave out prompt: {', '.join(prompt)}")
         self.stop = self._stops()
 
     def _stops(self) -> tuple[str, ...]:
@@ -100,32 +102,38 @@ class Asker:
                 messages.append(Message("assistant", self.task.answer(shot)))
         return tuple(messages)
 
-    def request(self, sample: Sample, draw: int) -> Request:
-        """The request for one sample and draw; `asked_sha` covers everything but the seed."""
-        g = self.generation
+    def _said(self, sample: Sample) -> dict[str, Any]:
+        """The prompt in the model's format, and what may follow it; of some tasks just as they write it."""
+        if own := getattr(self.task, "asks", None):
+            return dict(own(sample, self.format, self.system))
         chat = self.format == "chat"
         continuations: tuple[str, ...] = ()
         if self.mode == "choice":
             if not sample.choices:
                 raise UsageError(f"task {self.task.name} has no choices to rank; use mode: generate")
             continuations = tuple(c if chat else f" {c}" for c in sample.choices)
+        prompt, messages = (None, self.chat(sample)) if chat else (self.raw(sample), None)
+        turns = self._turns(sample)
+        said = {"prompt": prompt, "messages": messages, "continuations": continuations}
+        return said | ({"turns": turns} if turns else {})
+
+    def request(self, sample: Sample, draw: int) -> Request:
+        """The request for one sample and draw; `asked_sha` covers everything but the seed."""
+        g = self.generation
+        said = self._said(sample)
         lengths = getattr(self.task, "exact_lengths", None)  # tasks of pure speed fix both lengths
         prompt_tokens, fixed = lengths(sample) if lengths else (None, None)
         asked: dict[str, Any] = {
             "kind": {"generate": "generate", "choice": "choice", "perplexity": "windows"}[self.mode],
-            "prompt": None if chat else self.raw(sample),
-            "messages": self.chat(sample) if chat else None,
-            "continuations": continuations,
+            **said,
             "stop": () if fixed else self.stop,
-            "max_tokens": 0 if continuations else (fixed or g.max_tokens or self.task.max_tokens),
+            "max_tokens": 0 if said["continuations"] else (fixed or g.max_tokens or self.task.max_tokens),
             "min_tokens": fixed or g.min_tokens,
             "temperature": self._temperature(sample),
             "top_p": g.top_p,
             "deadline_s": g.deadline_s,
             "prompt_tokens": prompt_tokens,
         }
-        if turns := self._turns(sample):
-            asked["turns"] = turns
         identity = sample.id if g.draws == 1 else f"{sample.id}/{draw}"
         return Request(
             id=identity,

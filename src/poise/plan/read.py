@@ -147,6 +147,8 @@ def _deployment(doc: Document, i: int, value: Any) -> Deployment:
 
 
 def _tasks(doc: Document, i: int, value: Any) -> list[TaskUse]:
+    from poise.tasks.build import expand_group
+
     where: Where = ("tasks", i)
     if isinstance(value, str):
         value = {"task": value}
@@ -155,15 +157,16 @@ def _tasks(doc: Document, i: int, value: Any) -> list[TaskUse]:
         raise doc.error(where, "a task entry needs `task`: a name, a group, file.yaml or file.py:Name")
     task = value["task"]
     _check_generation(doc, (*where, "generation"), value.get("generation") or {})
-    members = registry.TASK_GROUPS.get(task)
-    if members and "name" in value:
+    members = expand_group(task)
+    if members != [task] and "name" in value:
         raise doc.error((*where, "name"), f"{task} is a group of {len(members)} tasks; a group takes no name")
-    if not members and not task.endswith((".yaml", ".yml")) and ".py:" not in task:
+    elsewhere = task.startswith(registry.LM_EVAL) or task.endswith((".yaml", ".yml")) or ".py:" in task
+    if members == [task] and not elsewhere:
         known = [*registry.TASK_GROUPS, *registry.names("task")]
         if task not in known:
             raise doc.error((*where, "task"), f"unknown task {task!r}{registry.did_you_mean(task, known)}")
     uses = []
-    for member in members or (task,):
+    for member in members:
         default = Path(member).stem if member.endswith((".yaml", ".yml")) else member.rpartition(":")[2]
         use = doc.convert(where, {"name": value.get("name", default), **value, "task": member}, TaskUse)
         if use.limit is not None and use.limit < 1:

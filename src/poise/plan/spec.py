@@ -197,6 +197,8 @@ class CellTask(Struct, frozen=True, omit_defaults=True):
     shots: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     prompt: dict[str, str] = field(default_factory=dict)
+    scoring: dict[str, Any] = field(default_factory=dict)
+    """How the task scores its answers itself: `by` names the scorer; empty: by `extract` and `metrics`."""
 
 
 class Cell(Struct, frozen=True, omit_defaults=True):

@@ -24,8 +24,9 @@ def print_tasks(console: Console, as_json: bool = False) -> None:
             {"name": name, "about": about, "metrics": list(task.metrics), "modes": modes, "chance": task.chance}
         )
     groups = {group: list(members) for group, members in registry.TASK_GROUPS.items()}
+    harness = importlib.util.find_spec("lm_eval") is not None
     if as_json:
-        _print_json({"tasks": rows, "groups": groups})
+        _print_json({"tasks": rows, "groups": groups, "lm-eval": harness})
         return
     console.print(
         table(
@@ -37,6 +38,8 @@ def print_tasks(console: Console, as_json: bool = False) -> None:
     for group, members in groups.items():
         console.print(f"group {group}: {', '.join(members)}")
     console.print("your own: file.yaml or file.py:Name")
+    there = "installed; `lm-eval ls tasks` lists them" if harness else "pip install 'poise[lm-eval]'"
+    console.print(f"lm-evaluation-harness: lm-eval:NAME of a task or group, lm-eval:file.yaml ({there})", markup=False)
 
 
 def print_backends(console: Console, as_json: bool = False) -> None:

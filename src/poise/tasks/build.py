@@ -10,12 +10,16 @@ from typing import Any
 
 import msgspec
 
-from poise.registry import TASK_GROUPS, did_you_mean, lookup
+from poise.registry import LM_EVAL, TASK_GROUPS, did_you_mean, lookup
 from poise.types import Sample, Task, UsageError
 
 
 def get_task(name: str, allow_code: bool = False) -> Task:
     """The task `name`: built in, of an installed package, a `file.yaml`, or (with `allow_code`) `file.py:Name`."""
+    if name.startswith(LM_EVAL):
+        from poise.tasks.lmeval import load as load_lmeval
+
+        return load_lmeval(name, allow_code)
     if name.endswith((".yaml", ".yml")):
         from poise.tasks.yamltask import load
 
@@ -26,6 +30,10 @@ def get_task(name: str, allow_code: bool = False) -> Task:
 
 def expand_group(name: str) -> list[str]:
     """The tasks of a group; a name that is no group stands for itself."""
+    if name.startswith(LM_EVAL):
+        from poise.tasks.lmeval_find import members
+
+        return [LM_EVAL + member for member in members(name.removeprefix(LM_EVAL))]
     return list(TASK_GROUPS.get(name, (name,)))
 
 

@@ -76,6 +76,8 @@ def none_found(data: CellData) -> Estimate:
 def metric(data: CellData, values: Values, inside: Rows | None = None) -> Estimate:
     """A metric's corpus value by `reduce` over summed statistics, else the mean of its values; of the rows `inside`."""
     inside = np.ones(len(data.columns), dtype=bool) if inside is None else inside
+    if getattr(values.metric, "aggregate", None) is not None:
+        return aggregated(data, values, inside)
     unit, better = getattr(values.metric, "unit", ""), getattr(values.metric, "better", None)
     scorable = inside & ~np.isnan(values.values)
     if not scorable.any():
@@ -109,6 +111,37 @@ def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
         return Estimate(value, None, None, n, unit, better, "corpus value; undefined in most resamples")
     lo, hi = st.percentile_interval(replicates)
     return Estimate(value, lo, hi, n, unit, better, f"corpus value, bootstrap over items, {len(weights)} resamples")
+
+
+def aggregated(data: CellData, values: Values, inside: Rows) -> Estimate:
+    """A metric that is neither a sum nor a mean: its own function of all items, with a bootstrap over them.
+
+    That function may be slow and another package's: a hundred resamples, and what it refuses has no value.
+    """
+    better = getattr(values.metric, "better", None)
+    rows = [i for i, item in enumerate(values.items or ()) if item is not None and inside[i]]
+    if not rows or values.items is None:
+        reason = next((r for r, i in zip(values.reasons, inside) if r and i), "nothing to score")
+        return absent(f"no answer could be scored: {reason}", "", better)
+    items = [values.items[i] for i in rows]
+    units = (data.items[1] if data.clusters is None else data.clusters[data.items[1]])[rows]
+    names, units = np.unique(units, return_inverse=True)
+    try:
+        with np.errstate(all="ignore"):
+            value = float(values.metric.aggregate(items))
+            weights = st.bootstrap_weights(len(names), "corpus")[:100] if len(names) > 1 else ()
+            drawn = [np.repeat(np.arange(len(items)), np.asarray(w, dtype=int)[units]) for w in weights]
+            replicates = np.array([values.metric.aggregate([items[i] for i in draw]) for draw in drawn], dtype=float)
+    except Exception as error:
+        return absent(f"{values.name} could not be computed: {error}", "", better)
+    if not np.isfinite(value):
+        return absent(f"{values.name} is undefined for these answers", "", better)
+    replicates = replicates[np.isfinite(replicates)]
+    n = len(np.unique(data.items[1][rows]))
+    if len(replicates) < 50:
+        return Estimate(value, None, None, n, "", better, "corpus value; too few resamples for an interval")
+    lo, hi = st.percentile_interval(replicates)
+    return Estimate(value, lo, hi, n, "", better, f"corpus value, bootstrap over items, {len(replicates)} resamples")
 
 
 def mean_mark(

@@ -54,6 +54,8 @@ class Values:
     stats: NDArray[np.float64] | None
     """[rows, k] sufficient statistics, where the metric gives as many for every item."""
     reasons: list[str | None]
+    items: list[Any] | None = None
+    """What a metric that is no sum makes its corpus value of; None where an answer gives nothing to it."""
 
     @property
     def reduce(self) -> Callable[[Any], Any] | None:
@@ -86,9 +88,13 @@ class Scores:
         return self.by_metric.get(self.primary) if self.primary else None
 
 
-def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample]) -> Scores:
+def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], allow_code: bool = False) -> Scores:
     """Score every row of `columns` (which must be those of `folder`), through the cache."""
     task = folder.cell.task
+    if task.scoring:
+        from poise.understand.score_own import score_own
+
+        return score_own(folder, columns, samples, allow_code)
     nothing: list[str | None] = [None] * len(columns)
     if not task.metrics:
         return Scores(nothing, {}, None, f"task {task.task} has nothing to score")
@@ -97,12 +103,12 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
         if task.mode == "perplexity":
             found = {name: _perplexities(name, metric, folder, columns, samples) for name, metric in metrics.items()}
             return Scores(nothing, found, None, "perplexity has no mark between 0 and 1")
-        lines = _cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
+        lines = cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
     except PoiseError as error:  # a metric or extractor of another version, or one that would run code
         return Scores(nothing, {}, None, str(error))
     names = list(dict.fromkeys(name for line in lines for name in line.scores)) or list(metrics)
     metric_of = {name: metrics.get(name) or metrics[name.removesuffix(".bytes")] for name in names}
-    found = {name: _values(name, metric, lines) for name, metric in metric_of.items()}
+    found = {name: values_of(name, metric, lines) for name, metric in metric_of.items()}
     answers = [line.answer for line in lines]
     if getattr(metrics[task.metrics[0]], "about_others", False):
         return Scores(answers, found, None, "its verdicts are marks of the answers it judges, not its own")
@@ -117,12 +123,14 @@ def pooled_scores(parts: Sequence[Scores]) -> Scores:
     for name in parts[0].by_metric:
         values = [p.by_metric[name] for p in parts if name in p.by_metric]
         stats = [v.stats for v in values if v.stats is not None]
+        items = [v.items or [None] * len(v.reasons) for v in values]
         joined[name] = Values(
             name,
             values[0].metric,
             np.concatenate([v.values for v in values]),
             np.concatenate(stats) if len(stats) == len(values) else None,
             [r for v in values for r in v.reasons],
+            [i for part in items for i in part] if any(v.items for v in values) else None,
         )
     return Scores([a for p in parts for a in p.answers], joined, parts[0].primary, parts[0].unscored)
 
@@ -178,7 +186,7 @@ def _perplexities(
             logprobs[record.request_id] = record.token_logprobs
     given = [(logprobs.get(r), samples.get(s)) for r, s in zip(columns.request, columns.sample)]
     scores = [Score(None, reason="no text") if s is None else score_logprobs(metric, p, s) for p, s in given]
-    return _values(name, metric, [Scored(r, None, {name: s}) for r, s in zip(columns.request, scores)])
+    return values_of(name, metric, [Scored(r, None, {name: s}) for r, s in zip(columns.request, scores)])
 
 
 def _text(
@@ -231,9 +239,10 @@ def _failed(metric: Any, sample: Sample) -> Score:
 # ---------------------------------------------------------------- the cache
 
 
-def _cached(
+def cached(
     folder: CellFolder, columns: Columns, metrics: Mapping[str, Any], make: Callable[[], list[Scored]]
 ) -> list[Scored]:
+    """The lines that were kept for just these records, targets and metrics, else those that `make` makes."""
     name = f"scores/{folder.path.name}.jsonl"
     path = folder.run / "derived" / name
     signature = _signature(folder, metrics)
@@ -281,7 +290,8 @@ def _read(path: Path, signature: list[str]) -> list[Scored] | None:
         return None
 
 
-def _values(name: str, metric: Any, lines: Sequence[Scored]) -> Values:
+def values_of(name: str, metric: Any, lines: Sequence[Scored]) -> Values:
+    """One metric's scores of all lines as columns."""
     absent = Score(None, reason="not scored")
     scores = [line.scores.get(name, absent) for line in lines]
     values = np.array([math.nan if s.value is None else s.value for s in scores], dtype=float)
@@ -290,4 +300,6 @@ def _values(name: str, metric: Any, lines: Sequence[Scored]) -> Values:
     if len(widths) == 1:
         nothing = [0.0] * widths.pop()
         stats = np.array([s.stats or nothing for s in scores], dtype=float)
-    return Values(name, metric, values, stats, [s.reason for s in scores])
+    items = [s.item for s in scores]
+    whole = any(item is not None for item in items)
+    return Values(name, metric, values, stats, [s.reason for s in scores], items if whole else None)

@@ -1,0 +1,87 @@
+"""Cells whose task scores its answers itself: all rows at once, by the scorer that the task named.
+
+The scorer's code may be another package's: what it cannot score is unscored with the reason, never an end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from poise.registry import lookup
+from poise.store.run import CellFolder
+from poise.types import Batch, Given, PoiseError, Sample
+from poise.understand.derive import Columns
+from poise.understand.score import Scored, Scores, Values, cached, values_of
+
+
+class _Line(Struct, gc=False):
+    """What is read of a record here."""
+
+    request_id: str
+    status: str
+    phase: str = "measure"
+    batch: Batch | None = None
+    option_logprobs: list[list[float]] | None = None
+    option_greedy: list[bool] | None = None
+    token_logprobs: list[float] | None = None
+
+
+def score_own(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], allow_code: bool) -> Scores:
+    """Every metric of the task on every row, through the cache; the primary one is the first that is a mark."""
+    task = folder.cell.task
+    nothing: list[str | None] = [None] * len(columns)
+    name = str(task.scoring.get("by"))
+    try:
+        scorer: Any = lookup("scorer", name, allow_code)(task.scoring, samples, allow_code)
+        metrics = {metric: scorer.metric(metric) for metric in task.metrics}
+
+        def make() -> list[Scored]:
+            found = scorer.score(_given(folder, columns))
+            return [Scored(request, *row) for request, row in zip(columns.request, found, strict=True)]
+
+        lines = cached(folder, columns, metrics, make)
+        named = dict.fromkeys([*task.metrics, *(metric for line in lines for metric in line.scores)])
+        found = {metric: _values(metric, metrics.get(metric) or scorer.metric(metric), lines) for metric in named}
+    except PoiseError as error:
+        return Scores(nothing, {}, None, str(error))
+    except Exception as error:
+        return Scores(nothing, {}, None, f"the scorer {name} failed with {type(error).__name__}: {error}"[:300])
+    marks = [metric for metric, values in found.items() if math.isfinite(values.scale) and values.items is None]
+    answers = [line.answer for line in lines]
+    if not marks:
+        return Scores(answers, found, None, f"no metric of {task.task} has marks between 0 and 1")
+    return Scores(answers, found, marks[0])
+
+
+def _values(name: str, metric: Any, lines: list[Scored]) -> Values:
+    """Values outside of [0, 1] are no marks: their scale is unknown."""
+    values = values_of(name, metric, lines)
+    known = values.values[~np.isnan(values.values)]
+    if getattr(metric, "aggregate", None) is not None or ((known < 0) | (known > 1)).any():
+        metric.scale = math.nan
+    return values
+
+
+def _given(folder: CellFolder, columns: Columns) -> list[Given]:
+    """The rows with what the engine said of options and tokens, of each request's last answered attempt."""
+    lines: dict[str, _Line] = {}
+    if folder.cell.task.mode != "generate":
+        for line in folder.records(_Line):
+            if line.phase == "measure" and line.status == "ok":
+                lines[line.request_id] = line
+    none = _Line("", "")
+    given = []
+    for i, request in enumerate(columns.request):
+        line = lines.get(request, none)
+        given.append(
+            Given(
+                columns.sample[i], int(columns.draw[i]), columns.failure[i], columns.text[i],
+                line.option_logprobs, line.option_greedy, line.token_logprobs,
+            )
+        )  # fmt: skip
+    return given
