@@ -2,6 +2,7 @@
 
     python benchmarks/client.py                 # the whole `poise run` command, every figure
     python benchmarks/client.py --wire          # only the backend in a bare loop: what the wire alone can do
+    python benchmarks/client.py --bare          # a Protocol that only stamps reads: what this machine allows
     python benchmarks/client.py --only streams  # one group: streams, speed, stalls, open, many
 
 The client (all its processes) is pinned to one core, the mock server to another. Errors compare what the records say
@@ -18,13 +19,14 @@ import contextlib
 import gc
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ import psutil
 
 from poise.measure.mock_answers import prompt_sha
 from poise.store.run import open_run
-from poise.types import Message, Record, Request
+from poise.types import Answer, Message, Raw, Record, Request
 
 CORES = sorted(os.sched_getaffinity(0))
 CLIENT_CORE, SERVER_CORE = CORES[0], CORES[-1]
@@ -48,6 +50,7 @@ class Figure(msgspec.Struct):
     value: float | None
     unit: str
     target: str | None = None
+    note: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -70,6 +73,8 @@ class Measured(msgspec.Struct):
     rss_mb: float
     start_s: float
     """Command start to the very first request."""
+    server_s: float | None
+    """CPU seconds of the server meanwhile."""
     end_s: float
     """First measured request to the last parsed record written (--wire: to the end of the last answer)."""
 
@@ -87,8 +92,8 @@ def mock(truth: Path, **config: Any) -> Iterator[tuple[str, int]]:
             server.terminate()
 
 
-def on(core: int) -> list[str]:
-    return ["taskset", "-c", str(core)]
+def on(*cores: int) -> list[str]:
+    return ["taskset", "-c", ",".join(map(str, cores))]
 
 
 def study(url: str, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -104,13 +109,20 @@ def study(url: str, n: int, load: dict[str, Any], tokens: int, options: dict[str
 
 
 def by_command(
-    folder: Path, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any], mock_args: Any
+    folder: Path,
+    n: int,
+    load: dict[str, Any],
+    tokens: int,
+    options: dict[str, Any],
+    mock_args: Any,
+    cores: Sequence[int] = (CLIENT_CORE,),
+    flags: Sequence[str] = (),
 ) -> Measured:
     """The whole `poise run` on one core; its records, its processes' CPU and peak memory."""
     truth = folder / "truth.jsonl"
     with mock(truth, tokens=tokens, **mock_args) as (url, server):
         (folder / "study.yaml").write_text(json.dumps(study(url, n, load, tokens, options)))
-        command = [*on(CLIENT_CORE), sys.executable, "-m", "poise.cli", "run", str(folder / "study.yaml"), "-q"]
+        command = [*on(*cores), sys.executable, "-m", "poise.cli", "run", str(folder / "study.yaml"), "-q", *flags]
         started = time.perf_counter_ns()
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         with (folder / "out.txt").open("w") as out:
@@ -127,7 +139,7 @@ def by_command(
     first = min(r.timeline.sent_ns for r in records if r.timeline)
     last = max(s.t_ns for s in cell.segments())
     prompts = {r.id: prompt_sha(r.messages[-1].content if r.messages else r.prompt or "") for r in cell.requests()}
-    spent, others = family.between(first, last)
+    spent, server_s, others = family.between(first, last)
     return Measured(
         records,
         prompts,
@@ -136,6 +148,7 @@ def by_command(
         others / (last - first) * 1e9,
         family.peak_mb,
         (begin - started) / 1e9,
+        server_s,
         (last - first) / 1e9,
     )
 
@@ -191,7 +204,68 @@ def by_wire(
     cpu_s += time.process_time() - began
     prompts = {r.id: prompt_sha(r.messages[-1].content) for r in requests if r.messages}
     rss_mb = psutil.Process().memory_info().rss / 1e6
-    return Measured(records, prompts, read_truth(truth, set(prompts.values())), cpu_s, 0.0, rss_mb, 0.0, wall_s)
+    return Measured(records, prompts, read_truth(truth, set(prompts.values())), cpu_s, 0.0, rss_mb, 0.0, None, wall_s)
+
+
+class Bare(asyncio.Protocol):
+    """Stamps every read and knows an answer's end by its last bytes: the least that any client does."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.reads.append((time.perf_counter_ns(), data))
+        if data.endswith(b"\r\n0\r\n\r\n"):
+            self.over.set_result(None)
+
+    async def ask(self, payload: bytes) -> Raw:
+        self.reads: list[tuple[int, bytes]] = []
+        self.over = asyncio.get_running_loop().create_future()
+        raw = Raw(time.perf_counter_ns(), self.reads)
+        self.transport.write(payload)
+        await self.over
+        return raw
+
+
+def by_bare(
+    folder: Path, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any], mock_args: Any
+) -> Measured:
+    """A closed loop of `Bare` connections in this process."""
+    from poise.measure import drive, wire
+
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    truth = folder / "truth.jsonl"
+    seen: dict[int, Raw] = {}
+
+    def payload(i: int) -> bytes:
+        ask = {"model": "m", "messages": [{"role": "user", "content": f"question {i}"}], "stream": True}
+        body = json.dumps({**ask, "max_tokens": tokens}).encode()
+        return b"POST /v1/chat/completions HTTP/1.1\r\nhost: mock\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+    async def main(port: int) -> float:
+        loop = asyncio.get_running_loop()
+        lanes = [(await loop.create_connection(Bare, "127.0.0.1", port))[1] for _ in range(load["closed"])]
+        payloads = iter([(i, payload(i)) for i in range(n)])
+        await lanes[0].ask(payload(n))  # the server plans its answer
+        gc.disable()
+
+        async def lane(connection: Bare) -> None:
+            for i, request in payloads:
+                seen[i] = await connection.ask(request)
+
+        cpu = time.process_time()
+        await asyncio.gather(*map(lane, lanes))
+        return time.process_time() - cpu
+
+    with mock(truth, tokens=tokens, **mock_args) as (url, _):
+        spent_s = wire.run(main(int(url.rpartition(":")[2])))
+    records = []
+    for i, raw in seen.items():
+        answer = Answer(pieces=["x"] * len(raw.stamps))
+        records.append(drive.record(Request(str(i), str(i), "generate", ""), raw, answer, "measure", 0, 1))
+    prompts = {str(i): prompt_sha(f"question {i}") for i in range(n)}
+    found = read_truth(truth, set(prompts.values()))
+    return Measured(records, prompts, found, spent_s, 0.0, resident_mb(os.getpid()), 0.0, None, 0.0)
 
 
 class Family:
@@ -200,8 +274,8 @@ class Family:
     def __init__(self, pid: int, server: int) -> None:
         self.peak_mb, self.process, self.over = 0.0, psutil.Process(pid), threading.Event()
         self.server, self.spent = server, dict[int, float]()
-        self.history: list[tuple[int, float, float]] = []
-        """(clock reading, CPU seconds of the family, CPU seconds of everyone else but the server and this process)."""
+        self.history: list[tuple[int, float, float, float]] = []
+        """(clock reading, CPU seconds of the family, of the server, of everyone else but this process)."""
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
 
@@ -223,12 +297,12 @@ class Family:
                 (time.perf_counter_ns(), mine, busy_s() - mine - cpu_s(self.server) - cpu_s(os.getpid()))
             )
 
-    def between(self, start_ns: int, end_ns: int) -> tuple[float, float]:
-        """CPU seconds (of the family, of others) from the last look before the first reading to the first after the
+    def between(self, start_ns: int, end_ns: int) -> list[float]:
+        """CPU seconds (of the family, the server, others) from the last look before the first reading to the first after the
         second."""
         before = max((row for row in self.history if row[0] <= start_ns), default=self.history[0])
         after = min((row for row in self.history if row[0] >= end_ns), default=self.history[-1])
-        return after[1] - before[1], after[2] - before[2]
+        return [b - a for a, b in zip(before, after, strict=True)][1:]
 
     def stop(self) -> None:
         self.over.set()
@@ -313,13 +387,32 @@ def streams(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
 
 
 def speed(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
-    m = measure(fresh(folder), 64 * 100, {"closed": 64}, 128, {}, {})
-    chunks = sum(len(r.pieces) for r in m.records)
-    least = ">= 100000" if whole else ">= 250000"
-    yield Figure("speed", "64 streams, no pauses", "chunks received and stamped", chunks / m.end_s, "/s", least)
+    for case, server in (("a write an event", {}), ("a write an answer", {"one_write": True})):
+        m = measure(fresh(folder), 64 * 100, {"closed": 64}, 128, {}, server)
+        chunks = sum(len(r.pieces) for r in m.records)
+        name = "chunks, parsed and on disk" if whole else "chunks received and stamped"
+        busy = "" if m.server_s is None else f"server {m.server_s / m.end_s:.0%} busy"
+        least = ">= 100000" if whole else ">= 250000"
+        yield Figure("speed", f"64 streams, no pauses, {case}", name, chunks / m.end_s, "/s", least, busy)
     m = measure(fresh(folder), 40_000, {"closed": 64}, 16, {"stream": False}, {})
-    yield Figure("speed", "64 connections, not streamed", "requests", len(m.records) / m.end_s, "/s", ">= 8000")
-    yield Figure("speed", "two client processes", "speed-up over one", None, "", ">= 1.8")
+    busy = "" if m.server_s is None else f"server {m.server_s / m.end_s:.0%} busy"
+    rate = len(m.records) / m.end_s
+    yield Figure("speed", "64 connections, not streamed", "requests", rate, "/s", ">= 8000", busy)
+    if whole:
+        yield from shared(folder)
+
+
+def shared(folder: Path) -> Iterator[Figure]:
+    """Two client processes on two cores against one, the server on another; needs a core for the rest too."""
+    case, ratio, note = "two client processes", None, f"{len(CORES)} cores, needs 4"
+    if len(CORES) >= 4:
+        rates = []
+        for number in (1, 2):
+            flags = ["--client-processes", str(number)]
+            m = by_command(fresh(folder), 64 * 100, {"closed": 64}, 128, {}, {"one_write": True}, CORES[:number], flags)
+            rates.append(sum(len(r.pieces) for r in m.records) / m.end_s)
+        ratio, note = rates[1] / rates[0], ""
+    yield Figure("speed", case, "speed-up over one", ratio, "", ">= 1.8", note)
 
 
 def stalls(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
@@ -352,7 +445,7 @@ def open_loop(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
 def many(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
     m = measure(fresh(folder), 100_000, {"closed": 64}, 16, {}, {})
     yield Figure("many", "100 000 requests", "records", float(len(m.records)), "", ">= 100000")
-    yield Figure("many", "100 000 requests", "memory", m.rss_mb, "MB", "<= 320")
+    yield Figure("many", "100 000 requests", "memory", m.rss_mb, "MB", "<= 200")
 
 
 GROUPS = {"streams": streams, "speed": speed, "stalls": stalls, "open": open_loop, "many": many}
@@ -362,22 +455,42 @@ def fresh(folder: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=folder))
 
 
+def turn_ns() -> float:
+    """What one turn of a plain Python loop costs on this core now: the yardstick of the machine, the best of five."""
+    best = math.inf
+    for _ in range(5):
+        start = time.process_time_ns()
+        for _ in range(1_000_000):
+            pass
+        best = min(best, (time.process_time_ns() - start) / 1e6)
+    return best
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wire", action="store_true")
+    parser.add_argument("--bare", action="store_true")
     parser.add_argument("--only", choices=GROUPS, action="append")
     chosen = parser.parse_args()
     if len(CORES) < 2:
         sys.exit("this benchmark needs two cores: one for the client, one for the server")
-    figures: list[Figure] = []
+    mode = "bare" if chosen.bare else "wire" if chosen.wire else "run"
+    measure = {"bare": by_bare, "wire": by_wire, "run": by_command}[mode]
+    figures = [Figure("machine", "this core", "one turn of a Python loop", turn_ns(), "ns")]
+    show(figures[0])
     with tempfile.TemporaryDirectory() as folder:
-        for name in chosen.only or GROUPS:
-            for figure in GROUPS[name](by_wire if chosen.wire else by_command, not chosen.wire, Path(folder)):
+        for name in chosen.only or (["streams"] if chosen.bare else GROUPS):
+            for figure in GROUPS[name](measure, mode == "run", Path(folder)):
                 figures.append(figure)
-                value = "not measured" if figure.value is None else f"{figure.value:,.3f} {figure.unit}"
-                mark = {True: "ok", False: "MISSED", None: ""}[figure.met]
-                print(f"{figure.case:36} {figure.name:28} {value:>24}   {figure.target or '':12} {mark}", flush=True)
-    print(json.dumps({"mode": "wire" if chosen.wire else "run", "figures": [msgspec.to_builtins(f) for f in figures]}))
+                show(figure)
+    print(json.dumps({"mode": mode, "figures": [msgspec.to_builtins(f) for f in figures]}))
+
+
+def show(figure: Figure) -> None:
+    value = "not measured" if figure.value is None else f"{figure.value:,.3f} {figure.unit}"
+    mark = {True: "ok", False: "MISSED", None: ""}[figure.met]
+    line = f"{figure.case:42} {figure.name:28} {value:>22}  {figure.target or '':10} {mark:6} {figure.note}"
+    print(line.rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     kind: str
     message: str
     http_status: int | None = None
+    retry_after_s: float | None = None
+    """How long the server asked to wait (`Retry-After`, seconds or a date)."""
 
 
 class Batch(Struct, frozen=True):

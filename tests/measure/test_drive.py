@@ -159,6 +159,22 @@ def test_a_retry_is_a_new_record() -> None:
     assert by_id == {"0": [(1, "ok")], "1": [(1, "error"), (2, "ok")], "2": [(1, "error")]}
 
 
+def test_a_retry_waits_as_long_as_the_server_asks_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds >= 1:
+            slept.append(seconds)
+        await real(0 if seconds >= 1 else seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for asked, expected in ((None, 1.0), (0.2, 1.0), (7.5, 7.5), (86_400.0, 60.0)):
+        records = drive_remote(Remote(fail_first={"0": Failure("http", "busy", 429, asked)}), Load("closed", 1), 1, 1)
+        assert slept.pop() == expected and not slept
+        assert [r.error and r.error.retry_after_s for r in records] == [asked, None], "recorded as asked"
+
+
 def test_open_loop_records_due_and_drops_beyond_the_cap() -> None:
     backend = Remote(delay=0.05)
     records = drive_remote(backend, Load("open", 1000, max_in_flight=2), 5, due=[0, 0, 0, 0, 120_000_000])

@@ -7,12 +7,14 @@ import shutil
 import socket
 import ssl
 import subprocess
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
 from poise.measure import wire
 from poise.measure.presets import PRESETS
-from poise.measure.wire_answer import read_answer
+from poise.measure.wire_answer import read_answer, retry_after_s
 from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import check_reachable, parse_target
 
@@ -259,6 +261,26 @@ def test_errors_are_one_clean_line_without_keys():
     [exchange] = exchanges(script)
     message = read_answer(exchange, CAP, "my-secret")[1].error.message
     assert message == "HTTP 401: bad key [redacted] and [redacted] [31mred"
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        (b"2", 2, 2),
+        (b" 0.5 ", 0.5, 0.5),
+        (b"Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True).encode(), 3000, 3601),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(text, least, most):
+    script = Script(b"HTTP/1.1 503 Busy\r\nRetry-After: %s\r\ncontent-length: 0\r\n\r\n" % text)
+    assert least <= retry_after_s(exchanges(script)[0]) <= most
+
+
+@pytest.mark.parametrize("text", [b"", b"soon", b"-3", b"9" * 400, b"Wed, 99 Oct 99999 07:28:00 GMT", b"1e3x", b"\xff"])
+def test_a_wait_that_makes_no_sense_is_none(text):
+    script = Script(b"HTTP/1.1 503 Busy\r\nRetry-After: %s\r\ncontent-length: 0\r\n\r\n" % text)
+    assert retry_after_s(exchanges(script)[0]) is None
 
 
 def test_cancelling_a_request_gives_its_connection_up():

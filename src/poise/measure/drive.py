@@ -338,7 +338,7 @@ class Concurrent:
             if last:
                 break
             attempt += 1
-            await asyncio.sleep(min(2.0 ** (attempt - 2), 30.0))
+            await asyncio.sleep(_pause_s(attempt, raw.error))
         return raw.done_ns or raw.sent_ns
 
     def _hand_over(
@@ -409,6 +409,12 @@ class Concurrent:
         finally:  # what is left of the last second, so that a short cell has a reading too
             now = time.perf_counter_ns()
             self.lags.append((now, max(worst, now - due)))
+
+
+def _pause_s(attempt: int, error: Failure | None) -> float:
+    """Before attempt 2, 3 …: 1, 2 … seconds, at most 30; longer where the server asks for it, at most a minute."""
+    asked_s = error.retry_after_s if error is not None and error.retry_after_s is not None else 0.0
+    return max(min(2.0 ** (attempt - 2), 30.0), min(asked_s, 60.0))
 
 
 def _retryable(raw: Raw) -> bool:

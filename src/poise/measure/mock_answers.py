@@ -50,12 +50,16 @@ class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
     truth: str | None = None
     """File of the truth log."""
     keep_alive: bool = True
+    one_write: bool = False
+    """Where all times are 0: a stream's events in one write, not one each."""
 
 
 class Plan(Struct, frozen=True):
     """All of one answer: the events' payloads (one document if not streamed), when each is due, and what goes wrong."""
 
     chunks: list[bytes]
+    frames: list[bytes]
+    """`chunks` as they go over the wire: HTTP chunks with the end behind the last, or the document as it is."""
     due_ns: list[int]
     fault: str | None
 
@@ -94,7 +98,8 @@ class Script:
             counts = {"prompt_tokens": prompt_tokens, "completion_tokens": n, "total_tokens": prompt_tokens + n}
             make = _stream if stream else _document
             chunks, texts = make(words, reasoning, chat, finish, counts if usage else None, config)
-            plan = Plan(chunks, self._times(len(chunks), texts, draw), fault)
+            frames = [*map(chunked, chunks[:-1]), chunked(chunks[-1]) + END] if stream else chunks
+            plan = Plan(chunks, frames, self._times(len(chunks), texts, draw), fault)
             if self.drawn:
                 return plan
             self.memory[key] = plan
@@ -121,6 +126,14 @@ class Script:
             due += jittered(config.gap_s) + (config.stall_s if k == stalled else 0.0)
             out.append(int(due * 1e9))
         return [out[-1]] if chunks == 1 else out + [out[-1]] * (chunks - len(out))
+
+
+END = b"0\r\n\r\n"
+
+
+def chunked(data: bytes) -> bytes:
+    """One chunk of HTTP/1.1's chunked coding."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 class _NoDraw(random.Random):

@@ -1,8 +1,8 @@
 """A server of known truth: an OpenAI-compatible mock with set times, faults and answers, and a log of what it did when.
 
 `python -m poise.measure.mock_server --ttft 0.1 --gap 0.01 --tokens 128 --truth truth.jsonl`. All draws depend only
-on the seed and the prompt. Every event is one HTTP chunk and (unless all times are 0) a write of its own. The truth
-log has one line a request, added when the request ends: times are `perf_counter_ns`, comparable on this host.
+on the seed and the prompt. Every event is one HTTP chunk and a write of its own. The truth log has one line a request,
+added when the request ends: times are `perf_counter_ns`, comparable on this host.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import heapq
+import os
 import signal
 import socket
 import struct
@@ -25,9 +26,8 @@ from typing import Any, BinaryIO, cast
 import httptools
 import msgspec
 
-from poise.measure.mock_answers import FAULTS, MockConfig, Script, prompt_of, prompt_sha
+from poise.measure.mock_answers import END, FAULTS, MockConfig, Script, chunked, prompt_of, prompt_sha
 from poise.measure.wire import run as run_loop
-from poise.measure.wire import send_now
 from poise.measure.wire_answer import NOT_JSON
 from poise.types import UsageError
 
@@ -156,24 +156,25 @@ class _Reply:
             self.outcome = self.plan.fault
             return self._strike()
         self.sent_ns.append(now())
-        self._send(chunks[k], last=k + 1 == len(chunks))
+        self._send(self.plan.frames[k])
         return self._finished() if k + 1 == len(chunks) else self._wait()
 
     def _at_once(self) -> None:
-        """Everything in one write: the server as fast as it can be."""
-        chunks = self.plan.chunks
-        self.sent_ns = [now()] * len(chunks)
-        body = b"".join(map(_chunked, chunks)) + b"0\r\n\r\n" if self.stream else chunks[0]
-        self.connection.write(self._head(len(body)) + body)
+        """The server as fast as it can be: event by event, each a write of its own unless one write is asked for."""
+        frames = self.plan.frames
+        if self.server.config.one_write:
+            frames = [b"".join(frames)]
+        for frame in frames:
+            self.sent_ns.append(now())
+            self._send(frame)
+        self.sent_ns += self.sent_ns[-1:] * (len(self.plan.frames) - len(frames))
         self._finished()
 
-    def _send(self, data: bytes, last: bool) -> None:
+    def _send(self, frame: bytes) -> None:
         """One event or the whole document; the head goes with the first."""
-        head = b"" if self.begun else self._head(len(data))
+        head = b"" if self.begun else self._head(len(frame))
         self.begun = True
-        if self.stream:
-            data = _chunked(data) + (b"0\r\n\r\n" if last else b"")
-        send_now(self.connection.transport, head + data)
+        self.connection.send(head + frame)
 
     def _head(self, length: int) -> bytes:
         keep = self.server.config.keep_alive
@@ -185,7 +186,7 @@ class _Reply:
         if fault == "endless":
             return self._go_on()
         if fault == "wrong-json":
-            self._send(b'data: {"choices": [{"delta": \n\n' if self.stream else b'{"choices": [{', last=True)
+            self._send(chunked(b'data: {"choices": [{"delta": \n\n') + END if self.stream else b'{"choices": [{')
             return self._finished()
         if not self.begun:
             head = self._head(1000)
@@ -201,7 +202,7 @@ class _Reply:
             return self.server.end(self)
         if self.stream:
             self.sent_ns.append(now())
-            self._send(self.plan.chunks[0], last=False)
+            self._send(chunked(self.plan.chunks[0]))
         gap_ns = max(int(self.server.config.gap_s * 1e9), 1_000_000)
         return self.server.timers.at(now() + gap_ns, self._go_on)
 
@@ -240,6 +241,7 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass
         self.server.connections.add(self)
         self.write = self.transport.write
+        self.fd = self.transport.get_extra_info("socket").fileno()
         self.parser = httptools.HttpRequestParser(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -284,6 +286,14 @@ class _Connection(asyncio.Protocol):
         body = self.server.encode(document)
         self.write(_head(code, _JSON, len(body), True) + body)
 
+    def send(self, data: bytes) -> None:
+        """Hand `data` to the kernel at once, or queue it behind what the kernel could not take."""
+        if not self.transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):  # full, or broken: the transport finds out
+                data = data[os.write(self.fd, data) :]
+        if data:
+            self.write(data)
+
     def hang_up(self) -> None:
         self.transport.close()
 
@@ -294,10 +304,6 @@ class _Connection(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
-
-
-def _chunked(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def _head(code: int, kind: bytes, length: int | None, keep_alive: bool) -> bytes:

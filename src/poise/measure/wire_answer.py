@@ -6,9 +6,12 @@ Understands chat and text completions, streamed or not, with or without usage, `
 
 from __future__ import annotations
 
+import math
 import re
+import time
 import zlib
 from collections.abc import Generator
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -257,6 +260,16 @@ def _http_failure(exchange: Exchange, body: bytes, secret: str | None) -> Failur
     if 300 <= exchange.code < 400:
         facts.append(f"redirect to {exchange.header(b'location')} not followed; put the final address into base_url")
     return Failure("http", clean(f"{', '.join(facts)}: {text}", secret), exchange.code)
+
+
+def retry_after_s(exchange: Exchange) -> float | None:
+    """Seconds the server asks to wait (RFC 9110 §10.2.3: a number or a date); None where it says nothing of sense."""
+    text = exchange.header(b"retry-after").strip()
+    try:
+        seconds = float(text) if text[:1].isdigit() else parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return round(max(0.0, seconds), 3) if math.isfinite(seconds) else None
 
 
 def _error_text(error: Any) -> str:

@@ -131,6 +131,7 @@ def test_http_errors_say_why():
     [(_, answer)] = ask(config, request())
     assert answer.error.http_status == 429
     assert answer.error.message == "HTTP 429, retry after 1: this error was asked for"
+    assert answer.error.retry_after_s == 1.0
 
 
 def test_connections_are_reused_and_replaced_when_the_server_closes():

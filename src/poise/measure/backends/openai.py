@@ -13,7 +13,7 @@ from poise.measure.echo import echo_body, read_echo
 from poise.measure.presets import Preset, preset_for
 from poise.measure.tokens import text_counter, visible_to_stop
 from poise.measure.wire import Exchange
-from poise.measure.wire_answer import NOT_JSON, Steps, answer_steps, body_segments, clean, finished
+from poise.measure.wire_answer import NOT_JSON, Steps, answer_steps, body_segments, clean, finished, retry_after_s
 from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
 from poise.plan.spec import Deployment, Model
@@ -148,7 +148,7 @@ class OpenAI:
         if last.failure is not None:
             raw.status, raw.error = "timeout" if last.timed_out else "error", last.failure
         elif last.code != 200:  # enough to decide on a retry; `finish` reads the message
-            raw.status, raw.error = "error", Failure("http", f"HTTP {last.code}", last.code)
+            raw.status, raw.error = "error", Failure("http", f"HTTP {last.code}", last.code, retry_after_s(last))
         return raw
 
     def finish(self, prepared: Prepared, raw: Raw) -> Answer:
@@ -164,6 +164,8 @@ class OpenAI:
             bodies = [b"".join(d for _, d in body_segments(e, self.options.max_response_bytes)[0]) for e in raw.data]
             raw.stamps, answer = [], _scored_answer(prepared.scored, bodies, answer)
         self._complete(prepared, answer)
+        if answer.error is not None and raw.error is not None:  # a date was compared with the clock when it came
+            answer.error = msgspec.structs.replace(answer.error, retry_after_s=raw.error.retry_after_s)
         raw.status, raw.error, raw.data = answer.status, answer.error, None
         return answer
 
