@@ -298,8 +298,7 @@ class Family:
             )
 
     def between(self, start_ns: int, end_ns: int) -> list[float]:
-        """CPU seconds (of the family, the server, others) from the last look before the first reading to the first after the
-        second."""
+        """CPU seconds (of the family, the server, others) from the last look before to the first after these times."""
         before = max((row for row in self.history if row[0] <= start_ns), default=self.history[0])
         after = min((row for row in self.history if row[0] >= end_ns), default=self.history[-1])
         return [b - a for a, b in zip(before, after, strict=True)][1:]

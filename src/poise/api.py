@@ -13,9 +13,10 @@ from poise.plan.build import plan as build_plan
 from poise.plan.read import load_study, to_yaml
 from poise.plan.spec import Study
 from poise.store.run import CellFolder, Run, open_run
-from poise.types import Summary, UsageError
+from poise.types import Check, Summary, UsageError
 
 if TYPE_CHECKING:
+    from poise.measure.calibrate import Floor
     from poise.measure.run import Outcome, Watcher
 
 PathLike = str | os.PathLike[str]
@@ -159,6 +160,22 @@ def score_outputs(
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def diagnose(load: int | None = None) -> tuple[list[Check], Floor | None]:
+    """Facts about this host; with `load`, also the client's own errors at that many requests in flight."""
+    from rich.console import Console
+
+    from poise.measure.calibrate import calibrate
+    from poise.measure.doctor import checks
+    from poise.report.progress import Progress
+    from poise.understand.sandbox import why_unavailable
+
+    found = checks(load)
+    found.append(Check("sandbox", "info", why_unavailable() or "generated code can be contained and run", ""))
+    if load is None or any(c.level == "error" for c in found):
+        return found, None
+    return found, calibrate(load, Progress(Console(quiet=True)))
 
 
 def compare(a: Runs, b: Runs | None = None, **where: str) -> Any:

@@ -429,6 +429,25 @@ def mock_server(ctx: typer.Context) -> None:
     serve(ctx.args)
 
 
+@app.command()
+def doctor(
+    load: Annotated[
+        int | None, typer.Option("--load", min=1, max=4096, help="Calibrate the client at so many requests in flight.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether this host is fit to measure on, and what the client can see from it; exit code 5 where it is not."""
+    from poise.api import diagnose
+    from poise.report import doctor as face
+
+    checks, floor = diagnose(load)
+    if as_json:
+        face.print_json(checks, floor)
+    else:
+        face.print_doctor(checks, floor, _console())
+    raise typer.Exit(0 if face.fit(checks, floor) else 5)
+
+
 app.add_typer(idealize_app, name="idealize")
 app.command()(roofline)
 

@@ -63,7 +63,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": {"physical": psutil.cpu_count(logical=False), "logical": os.cpu_count(), "usable": usable_cores()},
         "flags": [flag for flag in FLAGS if flag in _flags()],
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        "governor": governor(),
         "memory_bytes": psutil.virtual_memory().total,
         "memory_available_bytes": memory_available(),
         "gpus": gpus(),
@@ -73,6 +73,11 @@ def environment() -> dict[str, Any]:
         "packages": _packages(),
         "load_average": [round(value, 2) for value in load],
     }
+
+
+def governor() -> str | None:
+    """How the processor's frequency is governed (Linux); None where that is not told, as in virtual machines."""
+    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None
 
 
 def gpus() -> list[dict[str, Any]]:
