@@ -76,7 +76,7 @@ def main() -> None:
     pythons = dict(pair.split("=", 1) for pair in arguments.python)
     with tempfile.TemporaryDirectory() as scratch:
         rows = list(measure(Path(scratch), arguments, pythons))
-    print(json.dumps({"benchmark": "servers", "model": arguments.model.name, "rows": rows}))
+    print(json.dumps({"benchmark": "servers", "model": arguments.model.name, "limit": arguments.limit, "rows": rows}))
 
 
 def measure(scratch: Path, arguments: argparse.Namespace, pythons: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -111,8 +111,10 @@ def scored_tasks(scratch: Path, limit: int) -> list[dict[str, Any]]:
     reviews = list(itertools.islice(sentiment.samples(None, {}), limit))
     with (scratch / "reviews.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((s.fields["question"], s.target) for s in reviews)])
-    lines = [f"{s.fields['question']} {s.target}".replace("\n", " ") for s in reviews]
-    (scratch / "texts.txt").write_text("\n".join(lines) + "\n")
+    (scratch / "texts").mkdir()
+    for start in range(0, limit, 10):  # about 500 tokens each
+        texts = [f"{s.fields['question']}\n{s.target}\n" for s in reviews[start : start + 10]]
+        (scratch / "texts" / f"{start:03}.txt").write_text("\n".join(texts))
     reviews_task = {
         "name": "reviews",
         "version": 1,
@@ -129,7 +131,7 @@ def scored_tasks(scratch: Path, limit: int) -> list[dict[str, Any]]:
     (scratch / "reviews.yaml").write_text(json.dumps(reviews_task))
     return [
         {"task": str(scratch / "reviews.yaml"), "mode": "choice"},
-        {"task": "perplexity", "data": str(scratch / "texts.txt"), "options": {"split": "line"}},
+        {"task": "perplexity", "data": str(scratch / "texts"), "options": {"split": "file"}},
     ]
 
 
@@ -169,8 +171,11 @@ def compared(name: str, local: Run, there: Run) -> Iterator[dict[str, Any]]:
             d = quality[task]
             row |= {"in_process": d.value_a, "server_quality": d.value_b, "difference": d.difference.value}
             row |= {"lo": d.difference.lo, "hi": d.difference.hi, "p": d.p}
-        else:
-            row |= {"in_process": other[cell.primary].value, "server_quality": cell[cell.primary].value}
+        else:  # perplexity of the tokens that both scored: no server says anything of a text's first one
+            pairs = list(shared_scores(local, there, task))
+            row["in_process"], row["server_quality"] = (
+                math.exp(-sum(side) / len(pairs)) for side in zip(*pairs, strict=True)
+            )
         for what in ("ttft_s.p50", "tpot_s.p50", "e2e_s.p50"):
             row[what] = [s.estimates[what].value if what in s.estimates else None for s in (other, cell)]
         print(line(row))
@@ -179,16 +184,22 @@ def compared(name: str, local: Run, there: Run) -> Iterator[dict[str, Any]]:
 
 def same(local: Run, there: Run, task: str) -> dict[str, Any]:
     """Equal texts (the first blank aside), or for scored items the largest difference of a log-probability."""
-    a, b = ({r.request_id: r for r in records(found, task)} for found in (local, there))
-    texts = sum("".join(a[i].pieces).lstrip(" ") == "".join(b[i].pieces).lstrip(" ") for i in a if i in b)
-    scores = [(x, y) for i in a if i in b for x, y in zip(flat(a[i]), flat(b[i]))]
+    scores = list(shared_scores(local, there, task))
     if scores:
         return {"largest_logprob_difference": max(abs(x - y) for x, y in scores), "scored_tokens": len(scores)}
+    a, b = records(local, task), records(there, task)
+    texts = sum("".join(a[i].pieces).lstrip(" ") == "".join(b[i].pieces).lstrip(" ") for i in a if i in b)
     return {"same_texts": texts}
 
 
-def records(found: Run, task: str) -> list[Any]:
-    return [r for c in found.cells() if c.cell.task.name == task for r in c.records() if r.phase == "measure"]
+def shared_scores(local: Run, there: Run, task: str) -> Iterator[tuple[float, float]]:
+    a, b = records(local, task), records(there, task)
+    return (pair for i in a if i in b for pair in zip(flat(a[i]), flat(b[i])))
+
+
+def records(found: Run, task: str) -> dict[str, Any]:
+    cells = [c for c in found.cells() if c.cell.task.name == task]
+    return {r.request_id: r for c in cells for r in c.records() if r.phase == "measure"}
 
 
 def flat(record: Any) -> list[float]:

@@ -1,5 +1,6 @@
 """Whole runs with the scripted engine: crash, kill -9, interrupt and resume lose nothing and duplicate nothing."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 import poise
+from poise.measure.mock_answers import MockConfig
+from poise.measure.mock_server import running
 from poise.measure.run import execute
 from poise.plan.build import plan
 from poise.plan.read import load_study
@@ -133,6 +136,25 @@ def test_what_cannot_run_is_known_before(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a on openai"):
         go(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_served_models_own_folder_counts_the_tokens_that_the_server_does_not(tmp_path: Path) -> None:
+    """The worker that asks a server knows the model's other sources too."""
+    folder = Path(poise.__file__).parent / "bundled" / "xs"
+    if not folder.is_dir():
+        pytest.skip("no bundled model here")
+
+    async def asked() -> Any:
+        async with running(MockConfig(tokens=3, usage="none")) as (_, port):
+            served = {"backend": "openai", "base_url": f"http://127.0.0.1:{port}"}
+            model = {"name": "a", "source": {"api": "a", "hf": str(folder)}, "format": "raw"}
+            data = study(tmp_path, models=[model], deployments=[served])
+            return await asyncio.to_thread(go, data, tmp_path / "run")
+
+    outcome = asyncio.run(asked())
+    assert outcome.failed == {}
+    records = [r for f in Run(tmp_path / "run").cells() for r in f.records()]
+    assert {r.tokens_by for r in records} == {"tokenizer"} and all(r.output_tokens >= 3 for r in records)
 
 
 def test_an_optional_deployment_is_skipped_with_the_reason(tmp_path: Path) -> None:

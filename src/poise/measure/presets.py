@@ -49,6 +49,8 @@ class Preset(Struct, frozen=True):
         return self.min_tokens is not None or self.ignore_eos is not None
 
 
+# vLLM and SGLang take what a request leaves open from the model's generation config
+_MODEL = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}
 _LLAMA = {"repeat_penalty": 1.0, "top_k": 0, "min_p": 0.0}
 _TABLE = (
     Preset("generic", health=None, seed=True),
@@ -62,8 +64,8 @@ _TABLE = (
         auth="api-key",
     ),
     Preset("hf-router", completions=None, health=None, hosts=("router.huggingface.co",)),
-    Preset("vllm", port=8000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos"),
-    Preset("sglang", port=30000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos"),
+    Preset("vllm", port=8000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos", plain=_MODEL),
+    Preset("sglang", port=30000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos", plain=_MODEL),
     Preset("tgi", port=8080),
     Preset(
         "llama-server",
@@ -93,7 +95,7 @@ _TABLE = (
     Preset("mlx", port=8080, prefix_cache="on", basis="run"),
     Preset("mlc", port=8000, health="/v1/models"),
     Preset("lightllm", port=8000, completions=None, usage="none", logprobs=False, ignore_eos="ignore_eos"),
-    Preset("deepspeed-mii", port=8000, usage="none", logprobs=False, seed=False),
+    Preset("deepspeed-mii", port=8000, usage="none", logprobs=False, seed=False, min_tokens="min_tokens"),
     Preset(
         "transformers-serve",
         port=8000,

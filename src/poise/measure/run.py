@@ -23,6 +23,7 @@ from poise.measure.crew import Crew
 from poise.measure.redact import redact
 from poise.measure.worker import Command, Job
 from poise.plan.build import Plan, label, workers
+from poise.plan.sources import sources
 from poise.plan.spec import Cell
 from poise.store.run import Appender, CellFolder, Run, Segment, encode_pretty, write_atomic
 from poise.store.write import Lock, missing, prepare
@@ -237,8 +238,9 @@ class _Group:
 
     def _job(self, cell: Cell) -> Job:
         kind, source = self.plan.sources[cell.model.name, cell.deployment.name]
+        there = sources(cell.model, self.plan.study.base_dir)  # a server's model may be here too: its tokenizer counts
         return Job(
-            model=structs.replace(cell.model, source={kind: source}),
+            model=structs.replace(cell.model, source={**there, kind: source}),
             deployment=cell.deployment,
             allow_code=self.allow_code,
             retries=self.plan.study.retries,
