@@ -184,6 +184,9 @@ def test_request_bytes(monkeypatch):
         "stop": ["\n"],
         "stream": True,
         "stream_options": {"include_usage": True},
+        "repetition_penalty": 1.0,
+        "top_k": -1,
+        "min_p": 0.0,
     }
 
 
