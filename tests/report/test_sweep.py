@@ -54,6 +54,8 @@ def summary(swept: Run) -> Summary:
 def test_a_loads_sort_and_height() -> None:
     assert level("closed 16") == ("closed ", 16.0)
     assert level("open 0.5/s poisson") == ("open /s poisson", 0.5)
+    assert level("ramp 1-20/s poisson") == ("ramp /s poisson", 20.0)
+    assert level("open 4/s gamma 0.5") == ("open /s gamma 0.5", 4.0)
     assert level("trace azure") == ("trace azure", float("inf"))
 
 

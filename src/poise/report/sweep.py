@@ -63,10 +63,10 @@ def sweeps(summary: Summary) -> list[Sweep]:
 
 def level(load: str) -> tuple[str, float]:
     """What sort of load it is, and how high, as its label says: ("open /s poisson", 4) of "open 4/s poisson"."""
-    number = re.search(r"(?<= )\d+(\.\d+)?(e[+-]?\d+)?", load)
+    number = re.search(r"(?<= )(?:[\d.e+]+-)?(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", load)
     if number is None:
         return load, math.inf
-    return load[: number.start()] + load[number.end() :], float(number[0])
+    return load[: number.start()] + load[number.end() :], float(number[1])
 
 
 def _lines(cells: Sequence[CellSummary]) -> list[Line]:

@@ -119,10 +119,9 @@ def _stalled(data: CellData) -> Check | None:
     share, count, longest = found["stall.share"], found["stall.count"], float(data.columns.gaps_s.max(initial=0.0))
     if not share.value or share.value < STALLED_SHARE or count.value is None:
         return None
-    usual = float(np.median(data.columns.gaps_s))
     evidence = (
         f"{share.value:.1%} of {share.n} answers stalled: {count.value:.0f} gaps over {threshold_s(data):.3g} s, "
-        f"the longest {longest:.3g} s; the median gap is {usual:.3g} s"
+        f"the longest {longest:.3g} s; the median gap is {data.usual_gap_s:.3g} s"
     )
     action = "look at the server's log and memory at these times (preemption, swapping, other users)"
     return Check("stalls", "warn", evidence, action)

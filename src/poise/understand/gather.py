@@ -64,6 +64,12 @@ class CellData:
         return bool((self.columns.due_ns != NO_TIME).any())
 
     @cached_property
+    def usual_gap_s(self) -> float:
+        """Median gap between chunks; 0 where there are none."""
+        gaps = self.columns.gaps_s
+        return float(np.median(gaps)) if len(gaps) else 0.0
+
+    @cached_property
     def items(self) -> tuple[list[str], Ints]:
         """Sample ids in order of first appearance, and each row's index among them."""
         index: dict[str, int] = {}

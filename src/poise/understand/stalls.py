@@ -16,8 +16,7 @@ def threshold_s(data: CellData) -> float:
     """From which gap on it is a stall: the study's word, else ten times the median gap, and at least 0.1 s."""
     if data.analysis.stall_s is not None:
         return data.analysis.stall_s
-    gaps = data.columns.gaps_s
-    return max(LEAST_S, TIMES_MEDIAN * float(np.median(gaps))) if len(gaps) else LEAST_S
+    return max(LEAST_S, TIMES_MEDIAN * data.usual_gap_s)
 
 
 def stalls(data: CellData) -> dict[str, Estimate]:
