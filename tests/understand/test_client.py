@@ -30,7 +30,9 @@ def data(
         items,
         load=load,
         source_kind="api",
-        resources=[] if cpu is None else [ResourceSample(ns(t), "cpu", cpu_s=cpu * t, mem_bytes=50) for t in seconds],
+        resources=[]
+        if cpu is None
+        else [ResourceSample(ns(t), "cpu", cpu_s=cpu * t, mem_bytes=50, host_cpu=1.9) for t in seconds],
         lags=[] if lag_s is None else [LagSample(ns(t), ns(lag_s)) for t in seconds],
     )
     return gather([open_run(write_run(path / "run", [spec]))])[0]
@@ -90,6 +92,9 @@ def test_a_full_processor_is_told_even_where_the_load_was_held(tmp_path: Path) -
 def test_a_late_loop_on_an_idle_client_is_the_work_of_others(tmp_path: Path) -> None:
     found = verdict(tmp_path, closed(1.0, 0.0), Load("closed", 16), cpu=0.2, lag_s=0.05)
     assert list(found) == ["client_bound"] and found["client_bound"].action.startswith("keep other programs off")
+    assert found["client_bound"].evidence.endswith(
+        "each client process used 0.20 of a core; others on its host kept 1.70 busy"
+    )
 
 
 def test_a_gap_between_requests_that_the_client_did_not_make(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class Facts:
     cpu: float | None
     """Cores of one client process, on average."""
     processes: int
+    others: float | None
+    """Cores that anything else kept busy on the client's host: a server there, other users."""
     late_s: float | None
     """99 % of the requests left no later than this after they were due."""
     e2e_s: float
@@ -99,11 +101,13 @@ class Facts:
             known.append(f"event loop p99 {_ms(self.lag_p99_s)} late")
         if self.cpu is not None:
             known.append(f"{self.cpu:.2f} cores" + (" a process" if self.processes > 1 else ""))
+        if self.lagging and self.others is not None:
+            known.append(f"others on its host {self.others:.2f}")
         return f"client: {', '.join(known)}" if known else "nothing is recorded of the client"
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
 
 
 def facts(data: CellData) -> Facts | None:
@@ -115,15 +119,27 @@ def facts(data: CellData) -> Facts | None:
     lags, wait = _lags(data), c.wait_s[np.isfinite(c.wait_s)]
     processes = max([len(p) for p in data.lags], default=1) or 1
     used = resources(data)["client_cpu"].value if data.remote else None
+    host = _host_cpu(data)
     return Facts(
         lag_s=float(np.quantile(lags, 0.5)) if len(lags) else None,
         lag_p99_s=float(np.quantile(lags, 0.99)) if len(lags) else None,
         cpu=None if used is None else used / processes,
         processes=processes,
+        others=None if host is None or used is None else max(host - used, 0.0),
         late_s=float(np.quantile(wait, 0.99)) if len(wait) else None,
         e2e_s=float(np.median(took)),
         first_s=float(np.median(first if len(first) and c.streamed else took)),
     )
+
+
+def _host_cpu(data: CellData) -> float | None:
+    """Cores busy on the client's host, on average over the measured windows."""
+    found = []
+    for repeat, readings in zip(data.repeats, data.resources):
+        own = [w for w in data.columns.windows if w.repeat == repeat]
+        inside = (s for s in readings if any(w.start_ns <= s.t_ns <= w.end_ns for w in own))
+        found += [s.host_cpu for s in inside if s.host_cpu is not None]
+    return float(np.mean(found)) if found else None
 
 
 # ---------------------------------------------------------------- checks
@@ -138,7 +154,10 @@ def client_checks(data: CellData) -> list[Check | None]:
     return [_bound(known), lost, None if lost else _saturated(data, known)]
 
 
-def _more_processes(known: Facts) -> str:
+def _relief(known: Facts) -> str:
+    """What helps a client that is the limit: more processes where its own use its time up, else less company."""
+    if known.cpu is not None and known.cpu < BUSY:
+        return "keep other programs off the client's processors, or run poise on another machine than they"
     wanted = max(known.processes + 1, math.ceil((known.cpu or 0.0) * known.processes / 0.6))
     return f"spread the load over more client processes: --client-processes {wanted}"
 
@@ -155,14 +174,11 @@ def _bound(known: Facts) -> Check | None:
     if known.lagging and known.lag_s is not None:
         usual = f"the median first text takes {_ms(known.first_s)}"
         evidence.append(f"in a typical second the event loop was {_ms(known.lag_s)} late, {usual}")
-    if known.cpu is not None and known.cpu >= BUSY:
+    if known.cpu is not None and (known.lagging or known.full):
         evidence.append(f"each client process used {known.cpu:.2f} of a core")
-        action = _more_processes(known)
-    elif known.lagging:
-        action = "keep other programs off the client's processor, or run poise on another machine than the server"
-    else:
-        action = "lower the rate, or find the client's limit on this machine with `poise doctor --load N`"
-    return Check("client_bound", "warn", "; ".join(evidence), action)
+        evidence += [f"others on its host kept {known.others:.2f} busy"] if known.others is not None else []
+    unknown = "lower the rate, or find the client's limit on this machine with `poise doctor --load N`"
+    return Check("client_bound", "warn", "; ".join(evidence), unknown if known.cpu is None else _relief(known))
 
 
 def _not_delivered(data: CellData, known: Facts) -> Check | None:
@@ -189,7 +205,7 @@ def _not_delivered(data: CellData, known: Facts) -> Check | None:
             data, numbers, f"{evidence}; {dropped} of {len(c)} dropped at max_in_flight {load.max_in_flight}", known
         )
     if known.full or known.lagging:
-        return Check("load_not_delivered", "warn", f"{evidence}; {known.told()}", _more_processes(known))
+        return Check("load_not_delivered", "warn", f"{evidence}; {known.told()}", _relief(known))
     refused = {k: n for k, n in failures(data).items() if k in REFUSALS}
     if sum(refused.values()) > 0.01 * len(c):
         listed = ", ".join(f"{n} {k}" for k, n in refused.items())
