@@ -85,7 +85,7 @@ _TABLE = (
         plain=_LLAMA,
         prefix_cache="on",
         hints={
-            "closed": "this server breaks a stream off when the next request comes; "
+            "closed": "unless it died: this server breaks a stream off when the next request comes; "
             "start it with --interrupt_requests false"
         },
         basis="run",
