@@ -48,7 +48,17 @@ Batch = Annotated[str | None, typer.Option("--batch", help="Static batch sizes, 
 Rate = Annotated[
     str | None, typer.Option("--rate", help="Open loop: requests per second (Poisson), comma list sweeps.")
 ]
-Requests = Annotated[int | None, typer.Option("--requests", min=1, help="At most this many requests a cell.")]
+Ramp = Annotated[str | None, typer.Option("--ramp", help="Open loop whose rate rises: LO,HI requests per second.")]
+Trace = Annotated[
+    str | None, typer.Option("--trace", help="Replay recorded arrivals (Azure CSV, Mooncake JSONL); comma list sweeps.")
+]
+Search = Annotated[str | None, typer.Option("--search", help="Find the highest rate between LO,HI that meets --slo.")]
+Mlperf = Annotated[str | None, typer.Option("--mlperf", help="singlestream, offline, or server,RATE.")]
+Duration = Annotated[float | None, typer.Option("--duration", min=0.001, help="Seconds that a load goes on.")]
+Slo = Annotated[str | None, typer.Option("--slo", help="Limits, e.g. ttft_s=1,tpot_s=0.05,percentile=99.")]
+Requests = Annotated[
+    int | None, typer.Option("--requests", min=1, help="Requests a cell (default: every item once); items repeat.")
+]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer in tokens.")]
 PromptTokens = Annotated[int | None, typer.Option("--prompt-tokens", min=1, help="Prompt length of task synthetic.")]
 OutputTokens = Annotated[int | None, typer.Option("--output-tokens", min=1, help="Answer length of task synthetic.")]
@@ -106,6 +116,12 @@ def _planned(ctx: typer.Context, allow_code: bool) -> tuple[Any, str]:
         concurrency=p["concurrency"],
         batch=p["batch"],
         rate=p["rate"],
+        ramp=p["ramp"],
+        trace=p["trace"],
+        search=p["search"],
+        mlperf=p["mlperf"],
+        duration=p["duration"],
+        slo=p["slo"],
         requests=p["requests"],
         max_tokens=p["max_tokens"],
         prompt_tokens=p["prompt_tokens"],
@@ -139,6 +155,12 @@ def run(
     concurrency: Concurrency = None,
     batch: Batch = None,
     rate: Rate = None,
+    ramp: Ramp = None,
+    trace: Trace = None,
+    search: Search = None,
+    mlperf: Mlperf = None,
+    duration: Duration = None,
+    slo: Slo = None,
     requests: Requests = None,
     max_tokens: MaxTokens = None,
     prompt_tokens: PromptTokens = None,
@@ -209,6 +231,12 @@ def plan(
     concurrency: Concurrency = None,
     batch: Batch = None,
     rate: Rate = None,
+    ramp: Ramp = None,
+    trace: Trace = None,
+    search: Search = None,
+    mlperf: Mlperf = None,
+    duration: Duration = None,
+    slo: Slo = None,
     requests: Requests = None,
     max_tokens: MaxTokens = None,
     prompt_tokens: PromptTokens = None,

@@ -14,6 +14,9 @@ from poise.plan.spec import Study
 from poise.registry import did_you_mean
 from poise.types import UsageError
 
+LOADS = ("concurrency", "batch", "rate", "ramp", "trace", "search", "mlperf")
+"""Flags that each make a load."""
+
 
 class Flags(Struct, frozen=True, kw_only=True):
     """What `run` and `plan` accept beside a study file. Comma lists are sweeps."""
@@ -29,6 +32,12 @@ class Flags(Struct, frozen=True, kw_only=True):
     concurrency: str | None = None
     batch: str | None = None
     rate: str | None = None
+    ramp: str | None = None
+    trace: str | None = None
+    search: str | None = None
+    mlperf: str | None = None
+    duration: float | None = None
+    slo: str | None = None
     requests: int | None = None
     max_tokens: int | None = None
     prompt_tokens: int | None = None
@@ -63,7 +72,7 @@ def study_from_flags(flags: Flags) -> tuple[Study, str]:
         "loads": _loads(flags) or [{"closed": 1}],
     }
     study = study_from(Document(data, "command line"), base_dir=".", default_name="run")
-    study = _adjust(study, structs.replace(flags, concurrency=None, batch=None, rate=None))
+    study = _adjust(study, structs.replace(flags, **dict.fromkeys(LOADS)))
     return study, to_yaml(study)
 
 
@@ -95,7 +104,8 @@ def _task(name: str, flags: Flags) -> dict[str, Any]:
         task["data"] = parts if len(parts) > 1 else parts[0]
     options = option_pairs(flags.task_options, "-T")
     if name == "synthetic":
-        extra = {"prompt_tokens": flags.prompt_tokens, "output_tokens": flags.output_tokens, "n": flags.requests}
+        n = None if flags.trace else flags.requests  # a trace has its own
+        extra = {"prompt_tokens": flags.prompt_tokens, "output_tokens": flags.output_tokens, "n": n}
         options |= {k: v for k, v in extra.items() if v is not None}
         if flags.max_tokens is not None:
             options.setdefault("output_tokens", flags.max_tokens)
@@ -108,6 +118,14 @@ def _loads(flags: Flags) -> list[dict[str, Any]]:
     loads: list[dict[str, Any]] = []
     for kind, text in {"closed": flags.concurrency, "batch": flags.batch, "open": flags.rate}.items():
         loads += [{kind: _number(word)} for word in words(text)]
+    if flags.ramp:
+        loads.append({"ramp": [_number(word) for word in words(flags.ramp)]})
+    loads += [{"trace": str(Path(path).absolute())} for path in words(flags.trace)]
+    if flags.search:
+        loads.append({"search": "open", "between": [_number(word) for word in words(flags.search)]})
+    if flags.mlperf:
+        scenario, *rate = words(flags.mlperf)
+        loads.append({"mlperf": scenario} | ({"rate": _number(",".join(rate))} if rate else {}))
     return loads
 
 
@@ -151,8 +169,15 @@ def _adjust(study: Study, flags: Flags) -> Study:
             study,
             loads=study_from(Document(_with_loads(study, loads), "command line"), study.base_dir, study.name).loads,
         )
-    if flags.requests is not None:
-        study = structs.replace(study, loads=[structs.replace(x, requests=flags.requests) for x in study.loads])
+    lengths = {k: v for k, v in {"requests": flags.requests, "duration_s": flags.duration}.items() if v is not None}
+    if lengths:
+        study = structs.replace(study, loads=[structs.replace(x, **lengths) for x in study.loads])
+    if flags.slo:
+        slo = option_pairs(words(flags.slo), "--slo")
+        analysis = study_from(
+            Document({**study_builtins(study), "analysis": {"slo": slo}}, "--slo"), study.base_dir, ""
+        )
+        study = structs.replace(study, analysis=structs.replace(study.analysis, slo=analysis.analysis.slo))
     if flags.limit is not None:
         if flags.limit < 1:
             raise UsageError("--limit must be at least 1")

@@ -45,6 +45,16 @@ class Sample(Struct, frozen=True, omit_defaults=True):
     """Items with the same cluster are not independent (clustered standard errors)."""
 
 
+class Traced(Struct, frozen=True):
+    """One request of a recorded trace."""
+
+    at_s: float
+    input_tokens: int
+    output_tokens: int
+    blocks: tuple[int, ...] = ()
+    """Hash ids of its prompt's blocks: prompts that begin with the same ids begin with the same text."""
+
+
 class Message(Struct, frozen=True):
     role: Literal["system", "user", "assistant"]
     content: str

@@ -120,6 +120,14 @@ LOADS = st.one_of(
     ),
     st.builds(lambda rate, a, more: {"open": rate, **a, **more}, RATE, ARRIVALS, COMMON),
     st.builds(lambda lo, up, a, more: {"ramp": [lo, lo + up], **a, **more}, RATE, RATE, ARRIVALS, COMMON),
+    st.builds(
+        lambda lo, up, a, more: {"search": "open", "between": [lo, lo + up], **a, **more}, RATE, RATE, ARRIVALS, COMMON
+    ),
+    st.builds(lambda scale, more: {"trace": ["a.csv", "b.jsonl"], "scale": scale, **more}, RATE, COMMON),
+    st.builds(lambda rate, more: {"mlperf": "server", "rate": rate, **more}, RATE, COMMON),
+    st.builds(
+        lambda scenario, more: {"mlperf": scenario, **more}, st.sampled_from(["offline", "singlestream"]), COMMON
+    ),
 )
 
 
@@ -139,6 +147,14 @@ LOADS = st.one_of(
         ("{open: 2, requests: yes}", "requests: 'yes' is not a positive number"),
         ("{open: 2, requests: 1.5}", "expected int"),
         ("{open: 2, arrivals: normal}", "invalid enum value 'normal'"),
+        ("{trace: 5}", "5 is not a file"),
+        ("{trace: a.csv, scale: 0}", "scale: 0 is not a positive number"),
+        ("{search: closed, between: [1, 2]}", "'closed' cannot be searched"),
+        ("{search: open}", "None is not two rising rates"),
+        ("{search: open, between: [0, 2]}", "not two rising rates"),
+        ("{mlperf: serve}", "no scenario 'serve'; did you mean 'server'"),
+        ("{mlperf: server}", "scenario server needs a rate"),
+        ("{mlperf: offline, rate: 4}", "the others have none"),
         ("7", "a load is a mapping"),
     ],
 )

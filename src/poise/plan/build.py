@@ -18,6 +18,7 @@ from poise.plan.repeat import asked, sequence
 from poise.plan.schedule import due_times, planned
 from poise.plan.sources import digest, has_chat_template, pick, sources
 from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Mode, Model, Study, TaskUse
+from poise.plan.trace import Trace, read_trace
 from poise.types import Request, Sample, UsageError
 
 NEEDS = {
@@ -59,7 +60,7 @@ class Plan:
     def due_ns(self, cell: Cell) -> list[int] | None:
         """When each of the cell's requests is due, from the start of its load; None where none has a due time."""
         requests = sum(1 for _ in asked(self.items[cell.task.items_sha].requests, cell.planned))
-        return due_times(cell.load, requests, cell.seed)
+        return due_times(cell.load, requests, cell.seed, _trace(self.study, cell.load).rows)
 
     def warmup(self, cell: Cell) -> list[Request]:
         """The cold request and the study's warm-ups for a worker that starts with this cell."""
@@ -156,10 +157,17 @@ class Drawn:
             )
         return there[:count], count
 
-    def ask(self, model: Model, format: str, generation: Generation, prompt: dict[str, str]) -> Items:
-        """Requests for one way of asking, made once and shared by all cells that ask so."""
-        key = sha([format, model.system, generation, prompt])
+    def ask(
+        self, model: Model, format: str, generation: Generation, prompt: dict[str, str], load: Load, trace: Trace
+    ) -> Items:
+        """Requests for one way of asking, made once and shared by all cells that ask so.
+
+        A task of given lengths makes its prompts after the load's trace, row for row.
+        """
+        rows = trace.rows[: load.requests][: self.use.limit] if hasattr(self.task, "traced") else ()
+        key = sha([format, model.system, generation, prompt, trace.sha if rows else None, len(rows)])
         if key not in self._asked:
+            samples = list(self.task.traced(rows, dict(self.use.options))) if rows else self.samples
             asker = Asker(
                 self.task,
                 format=format,
@@ -170,8 +178,8 @@ class Drawn:
                 prompt=prompt,
                 seed=self.study.seed,
             )
-            requests = [asker.request(s, d) for d in range(generation.draws) for s in self.samples]
-            self._asked[key] = Items(requests, self.samples)
+            requests = [asker.request(s, d) for d in range(generation.draws) for s in samples]
+            self._asked[key] = Items(requests, samples)
         return self._asked[key]
 
 
@@ -191,8 +199,11 @@ def make_cell(
     generation = structs.replace(generation, max_tokens=generation.max_tokens or task.max_tokens)
     if not hasattr(task, "temperature"):  # 0 said and 0 by default are the same
         generation = structs.replace(generation, temperature=generation.temperature or None)
-    asked = drawn.ask(model, format, generation, prompt)
-    count = planned(load, len(asked.requests), study.seed)
+    trace = _trace(study, load)
+    load = structs.replace(load, trace_sha=trace.sha)
+    asked = drawn.ask(model, format, generation, prompt, load, trace)
+    rows = trace.rows[: len(asked.samples)] if hasattr(task, "traced") else trace.rows
+    count = planned(load, len(asked.requests), study.seed, rows)
     if count == 0:
         raise UsageError(f"load {load.label}: no request falls due within {load.duration_s:g} s; make it longer")
     if count < len(asked.requests):
@@ -253,7 +264,12 @@ def _shape(load: Load, count: int) -> Load:
     """The load without how long it goes on: raising that asks only more. A ramp is another one if it takes longer."""
     if load.kind == "ramp":
         return structs.replace(load, requests=None if load.duration_s else count)
-    return structs.replace(load, requests=None, duration_s=None)
+    return structs.replace(load, requests=None, duration_s=None, trace=None)
+
+
+def _trace(study: Study, load: Load) -> Trace:
+    """What the load replays; nothing for all other loads."""
+    return read_trace(Path(study.base_dir) / Path(load.trace).expanduser()) if load.trace else Trace((), "")
 
 
 def _overridden(

@@ -39,13 +39,16 @@ def estimate(plan: Plan) -> list[CellEstimate]:
         asked = plan.items[cell.task.items_sha].requests
         tokens_out = min(cell.task.n_ref / len(asked[0].parts) * 1.5 + 2, asked[0].max_tokens or 1) if asked else 0
         if asked and asked[0].min_tokens:
-            tokens_out = asked[0].min_tokens
-        tokens_in = sum(_tokens_in(r, tokens_out) for r in asked)
+            tokens_out = sum(r.min_tokens for r in asked) / len(asked)
+        again = requests / max(1, sum(len(r.parts) for r in asked))
+        tokens_in = again * sum(_tokens_in(r, tokens_out) for r in asked)
         token_s = _REMOTE_TOKEN_S if size is None else _STEP_S + size / _READ_BYTES_S
         first_s = _REMOTE_FIRST_S if size is None else token_s * 2
-        seconds = requests * (first_s + tokens_out * token_s) / max(1.0, cell.load.value)
-        if cell.load.kind == "open":
-            seconds = requests / cell.load.value
+        seconds = requests * (first_s + tokens_out * token_s) / cell.load.width
+        if cell.load.timed and (cell.load.requests is None or seconds > (cell.load.duration_s or 0)):
+            seconds = cell.load.duration_s or 0.0
+        if requests and (due := plan.due_ns(cell)):
+            seconds = due[-1] / 1e9 + first_s + tokens_out * token_s
         disk = int(requests * (260 + 18 * tokens_out))
         price, usd = cell.deployment.price, None
         if price and price.per_hour_usd is not None:

@@ -17,8 +17,12 @@ OF_KIND: dict[str, tuple[str, ...]] = {
     "batch": ("order",),
     "open": ARRIVALS,
     "ramp": ARRIVALS,
+    "trace": ("scale",),
+    "search": ("between", *ARRIVALS),
+    "mlperf": ("rate",),
 }
 """Kind -> the keys that only it may have."""
+SCENARIOS = ("singlestream", "server", "offline")
 OF_ALL = ("requests", "duration_s", "max_in_flight")
 
 
@@ -34,7 +38,7 @@ def read_loads(doc: Document, where: Where, value: Any) -> list[Load]:
         raise doc.error(where, (f"two load kinds in one: {' and '.join(given)}" if given else "no load kind") + hint)
     kind = given[0]
     doc.check_keys(where, value, (kind, *OF_KIND[kind], *OF_ALL), what=f"key of a load of kind {kind}:")
-    rest = {k: v for k, v in value.items() if k != kind}
+    rest = {k: v for k, v in value.items() if k != kind and k in Load.__struct_fields__}
     for key in ("requests", "duration_s", "max_in_flight", "burstiness"):
         if key in rest and not (_number(rest[key]) and rest[key] > 0):
             raise doc.error((*where, key), f"{rest[key]!r} is not a positive number")
@@ -66,6 +70,35 @@ def _ramp(doc: Document, where: Where, value: dict[str, Any]) -> list[dict[str, 
     return [{"low": low, "value": high}]
 
 
+def _trace(doc: Document, where: Where, value: dict[str, Any]) -> list[dict[str, Any]]:
+    files, scale = value["trace"], value.get("scale", 1)
+    if not (_number(scale) and scale > 0):
+        raise doc.error((*where, "scale"), f"{scale!r} is not a positive number (0.5 = twice as fast)")
+    files = files if isinstance(files, list) else [files]
+    for file in files:
+        if not isinstance(file, str):
+            raise doc.error((*where, "trace"), f"{file!r} is not a file")
+    return [{"trace": file, "value": scale} for file in files]
+
+
+def _search(doc: Document, where: Where, value: dict[str, Any]) -> list[dict[str, Any]]:
+    if value["search"] != "open":
+        raise doc.error((*where, "search"), f"{value['search']!r} cannot be searched; say {{search: open}}")
+    low, high = _pair(doc, (*where, "between"), value.get("between"), least=1e-6)
+    return [{"low": low, "value": high}]
+
+
+def _mlperf(doc: Document, where: Where, value: dict[str, Any]) -> list[dict[str, Any]]:
+    scenario, rate = value["mlperf"], value.get("rate")
+    if scenario not in SCENARIOS:
+        raise doc.error((*where, "mlperf"), f"no scenario {scenario!r}{did_you_mean(str(scenario), SCENARIOS)}")
+    if (scenario == "server") != (rate is not None):
+        raise doc.error(where, "scenario server needs a rate, in requests per second; the others have none")
+    if rate is not None and not (_number(rate) and rate > 0):
+        raise doc.error((*where, "rate"), f"{rate!r} is not a positive rate")
+    return [{"scenario": scenario, "value": rate or 1}]
+
+
 def _pair(doc: Document, where: Where, value: Any, least: float) -> tuple[float, float]:
     """[low, high], two rates of which the second is the higher one."""
     if not (isinstance(value, list) and len(value) == 2 and all(map(_number, value)) and least <= value[0] < value[1]):
@@ -82,6 +115,9 @@ _READ: dict[str, Callable[[Document, Where, dict[str, Any]], list[dict[str, Any]
     "batch": _whole,
     "open": _rates,
     "ramp": _ramp,
+    "trace": _trace,
+    "search": _search,
+    "mlperf": _mlperf,
 }
 
 
@@ -91,6 +127,12 @@ def written(load: Load) -> dict[str, Any]:
     kind, value = data.pop("kind"), _plain(data.pop("value"))
     if kind == "ramp":
         return {kind: [_plain(data.pop("low")), value], **data}
+    if kind == "trace":
+        return {kind: data.pop("trace"), **({} if value == 1 else {"scale": value}), **data}
+    if kind == "search":
+        return {kind: "open", "between": [_plain(data.pop("low")), value], **data}
+    if kind == "mlperf":
+        return {kind: data.pop("scenario"), **({"rate": value} if load.form == "open" else {}), **data}
     return {kind: value, **data}
 
 

@@ -123,6 +123,9 @@ class Asker:
         said = self._said(sample)
         lengths = getattr(self.task, "exact_lengths", None)  # tasks of pure speed fix both lengths
         prompt_tokens, fixed = lengths(sample) if lengths else (None, None)
+        if g.ignore_eos and self.mode == "generate":
+            fixed = fixed or g.max_tokens or self.task.max_tokens
+        shared = getattr(self.task, "shared_chars", None)
         asked: dict[str, Any] = {
             "kind": {"generate": "generate", "choice": "choice", "perplexity": "windows"}[self.mode],
             **said,
@@ -133,6 +136,7 @@ class Asker:
             "top_p": g.top_p,
             "deadline_s": g.deadline_s,
             "prompt_tokens": prompt_tokens,
+            "shared_chars": shared(sample) if shared else None,
         }
         identity = sample.id if g.draws == 1 else f"{sample.id}/{draw}"
         return Request(

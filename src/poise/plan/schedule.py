@@ -3,41 +3,45 @@
 Arrivals of mean rate 1 are made first. Constant: 0, 1, 2 … Poisson: exponential gaps. Gamma: gaps of shape
 `burstiness` (1 = Poisson, below 1 burstier, above 1 more regular; the convention of vLLM's benchmark). They are then
 moved to the time at which the load's cumulative rate reaches them (time change of a point process; Çinlar 1975):
-u/rate, or for a ramp from a to b requests per second in D seconds the t with a·t + (b − a)·t²/2D = u.
+u/rate, or for a ramp from a to b requests per second in D seconds the t with a·t + (b − a)·t²/2D = u. A trace says
+itself when its requests came; its times are multiplied by the load's `value`.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count as natural
 from itertools import islice, takewhile
 
 from poise.plan.spec import Load
+from poise.types import Traced
 
 
-def planned(load: Load, items: int, seed: int) -> int:
-    """How many requests a load asks: as many as it says, or as fall due in its duration, else every item once.
+def planned(load: Load, items: int, seed: int, trace: Sequence[Traced] = ()) -> int:
+    """How many requests a load asks: as many as it says, or fall due in its duration, or its trace has.
 
-    A closed loop with a duration plans every item once and shows only afterwards how many it came to ask.
+    Else every item once. So does a closed loop with a duration: how many it came to ask shows only afterwards.
     """
     most = load.requests
-    if load.form == "open" and load.duration_s is not None:
-        due = takewhile(lambda at: at < load.duration_s, _arrivals(load, items, seed))  # type: ignore[operator]
-        return sum(1 for _ in islice(due, most))
-    return most or items
+    if load.form != "open" or (load.duration_s is None and not trace):
+        return most or items
+    end = load.duration_s or math.inf
+    return sum(1 for _ in islice(takewhile(lambda at: at < end, _arrivals(load, items, seed, trace)), most))
 
 
-def due_times(load: Load, count: int, seed: int) -> list[int] | None:
+def due_times(load: Load, count: int, seed: int, trace: Sequence[Traced] = ()) -> list[int] | None:
     """`count` offsets in nanoseconds from the start of the window, ascending; None for closed loops and batches."""
     if load.form != "open":
         return None
-    return [round(at * 1e9) for at in islice(_arrivals(load, count, seed), count)]
+    return [round(at * 1e9) for at in islice(_arrivals(load, count, seed, trace), count)]
 
 
-def _arrivals(load: Load, count: int, seed: int) -> Iterator[float]:
-    """Seconds from the start, without end. A ramp without a duration takes as long as `count` requests need."""
+def _arrivals(load: Load, count: int, seed: int, trace: Sequence[Traced]) -> Iterator[float]:
+    """Seconds from the start, of all but a trace without end. A ramp may take as long as `count` requests need."""
+    if load.kind == "trace":
+        return (row.at_s * load.value for row in trace)
     return map(_clock(load, count), _units(load, seed))
 
 

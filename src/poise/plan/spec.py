@@ -5,6 +5,7 @@ CONTRACT §1 describes the fields. `plan/read.py` turns YAML, TOML and dicts int
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -69,6 +70,8 @@ class Generation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
 
     max_tokens: int | None = None
     min_tokens: int = 0
+    ignore_eos: bool = False
+    """Write exactly `max_tokens`: no end of text, no stop string ends an answer before."""
     temperature: float | None = None
     top_p: float = 1.0
     stop: list[str] | None = None
@@ -96,13 +99,20 @@ class TaskUse(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One load, of one kind; `plan/loads.py` says how it is written in a study.
 
-    `value`: closed = requests in flight, batch = sequences, open = requests per second, ramp = the rate it ends with.
+    `value`: closed = requests in flight, batch = sequences, open = requests per second, ramp = the rate it ends with,
+    trace = what its times are multiplied by, search = the highest rate to try, mlperf = the rate of scenario server.
     """
 
-    kind: Literal["closed", "batch", "open", "ramp"]
+    kind: Literal["closed", "batch", "open", "ramp", "trace", "search", "mlperf"]
     value: float
     low: float | None = None
-    """ramp: the rate it begins with."""
+    """ramp: the rate it begins with; search: the lowest rate to try."""
+    scenario: Literal["singlestream", "server", "offline"] | None = None
+    """mlperf: one at a time, at Poisson arrivals, or everything at once."""
+    trace: str | None = None
+    """trace: the file, relative to the study."""
+    trace_sha: str = ""
+    """Hash of the file; a cell's load has it."""
     order: Literal["plan", "length"] = "plan"
     arrivals: Literal["constant", "poisson", "gamma"] = "poisson"
     burstiness: float = 1.0
@@ -113,11 +123,15 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     @property
     def form(self) -> Literal["closed", "batch", "open"]:
         """How it is driven: so many in flight, static batches, or absolute due times."""
-        return self.kind if self.kind in ("closed", "batch") else "open"
+        if self.kind in ("closed", "batch"):
+            return self.kind
+        return "closed" if self.scenario in ("singlestream", "offline") else "open"
 
     @property
     def width(self) -> int:
         """Requests that start at once: connections worth opening beforehand."""
+        if self.scenario is not None and self.form == "closed":
+            return 1 if self.scenario == "singlestream" else self.max_in_flight
         return 64 if self.form == "open" else int(self.value)
 
     @property
@@ -128,10 +142,15 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     @property
     def label(self) -> str:
         number = f"{self.value:g}" if self.low is None else f"{self.low:g}-{self.value:g}"
+        if self.scenario is not None:
+            return f"mlperf {self.scenario}" + (f" {number}/s" if self.form == "open" else "")
+        if self.trace is not None:
+            return f"trace {PurePath(self.trace).name}" + ("" if self.value == 1 else f" x{number}")
         if self.form != "open":
             return f"{self.kind} {number}"
+        kind = "search open" if self.kind == "search" else self.kind
         burstiness = f" {self.burstiness:g}" if self.arrivals == "gamma" else ""
-        return f"{self.kind} {number}/s {self.arrivals}{burstiness}"
+        return f"{kind} {number}/s {self.arrivals}{burstiness}"
 
 
 class Analysis(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
