@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from poise.plan.build import Plan
 from poise.plan.build import plan as build_plan
 from poise.plan.read import load_study, to_yaml
-from poise.plan.spec import Study
+from poise.plan.spec import Cell, Study
 from poise.store.run import CellFolder, Run, open_run
 from poise.types import Check, Summary, UsageError
 
@@ -85,6 +85,7 @@ def execute(
             argv=argv,
             watcher=watcher,
             between=partial(_glance, allow_code=allow_code),
+            next_rate=lambda cell, probes: _next_rate(planned, cell, probes),
             retry_failed=retry_failed,
             allow_code=allow_code,
         )
@@ -94,6 +95,12 @@ def _glance(folder: CellFolder, allow_code: bool) -> tuple[float | None, float |
     from poise.understand.glance import glance
 
     return glance(folder, allow_code)
+
+
+def _next_rate(planned: Plan, cell: Cell, probes: list[CellFolder]) -> float | None:
+    from poise.understand.knee import choose
+
+    return choose(cell, probes, planned.study.analysis)
 
 
 def summarize(runs: Runs, *, unsafe_code: bool = False) -> Summary:

@@ -10,7 +10,8 @@ import dataclasses
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +24,11 @@ from poise.measure.crew import Crew
 from poise.measure.redact import redact
 from poise.measure.worker import Command, Job
 from poise.plan.build import Plan, label, workers
+from poise.plan.search import most_probes
 from poise.plan.sources import sources
 from poise.plan.spec import Cell
 from poise.store.run import Appender, CellFolder, Run, Segment, encode_pretty, write_atomic
-from poise.store.write import Lock, missing, prepare
+from poise.store.write import Lock, add, missing, prepare
 from poise.types import UsageError
 
 
@@ -51,6 +53,10 @@ Between = Callable[[CellFolder], tuple[float | None, float | None]]
 """Called between cells, with no request in flight: (seconds per request, quality) of a finished cell."""
 
 
+NextRate = Callable[[Cell, list[CellFolder]], float | None]
+"""Called between the probes of a search: the rate to try next, after these; None at its end."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """How a run ended: failed cells by label with their reasons."""
 
@@ -66,6 +72,7 @@ def execute(
     argv: list[str] | None = None,
     watcher: Watcher,
     between: Between,
+    next_rate: NextRate = lambda cell, probes: None,
     retry_failed: bool = False,
     allow_code: bool = False,
 ) -> Outcome:
@@ -95,11 +102,12 @@ def execute(
             raise
         if not (out / "environment.json").exists():
             write_atomic(out / "environment.json", encode_pretty(environment))
-        watcher.start(sum(c.state == "planned" for c in plan.cells), plan.requests)
+        cells = [c for c in plan.cells if c.state == "planned"]
+        watcher.start(sum(most_probes(c.load) if c.load.kind == "search" else 1 for c in cells), plan.requests)
         failed: dict[str, str] = {}
         try:
             for group in workers(plan):
-                failed |= _Group(plan, run, group, watcher, between, retry_failed, allow_code).measure()
+                failed |= _Group(plan, run, group, watcher, between, next_rate, retry_failed, allow_code).measure()
         finally:
             watcher.close()
         return Outcome(failed, skipped)
@@ -137,21 +145,19 @@ class _Group:
         cells: list[Cell],
         watcher: Watcher,
         between: Between,
+        next_rate: NextRate,
         retry_failed: bool,
         allow_code: bool,
     ) -> None:
-        self.plan, self.run, self.watcher, self.between = plan, run, watcher, between
+        self.plan, self.run, self.watcher = plan, run, watcher
+        self.between, self.next_rate = between, next_rate
         self.retry_failed, self.allow_code = retry_failed, allow_code
         self.folders = [CellFolder(run.path, run.path / "cells" / c.folder) for c in cells]
 
     def measure(self) -> dict[str, str]:
         """Run every cell that misses something; failed cells by label."""
         failed: dict[str, str] = {}
-        todo = [f for f in self.folders if missing(f, self.retry_failed)]
-        for folder in self.folders:
-            if folder not in todo:
-                self.watcher.cell_started(label(folder.cell), folder.cell.planned, folder.cell.planned)
-                self._report(folder)
+        todo = self._todo()
         crew: Crew | None = None
         warm_loads: set[str] = set()
         try:
@@ -160,13 +166,12 @@ class _Group:
                     crew = Crew(
                         self._job(folder.cell),
                         self._log(folder.cell),
-                        max(self._processes(f.cell) for f in todo),
+                        max(self._processes(f.cell) for f in self.folders),
                         self._is_client(folder.cell),
                     )
                     error = crew.wait_ready()
                     if error:
-                        rest = todo[todo.index(folder) :]
-                        return failed | {label(f.cell): self._never_ran(f, error) for f in rest}
+                        return failed | {label(f.cell): self._never_ran(f, error) for f in chain([folder], todo)}
                     warm_loads = set()
                 error = self._one(crew, folder, warm=folder.cell.load.label not in warm_loads)
                 warm_loads.add(folder.cell.load.label)
@@ -179,6 +184,34 @@ class _Group:
             if crew:
                 crew.stop()
         return failed
+
+    def _todo(self) -> Iterator[CellFolder]:
+        """The cells that miss something; the probes of a search one by one, each chosen after the one before."""
+        for folder in self.folders:
+            if folder.cell.load.kind == "search":
+                yield from self._probes(folder.cell)
+            elif missing(folder, self.retry_failed):
+                yield folder
+            else:
+                self._known(folder)
+
+    def _probes(self, search: Cell) -> Iterator[CellFolder]:
+        tried: list[CellFolder] = []
+        while (rate := self.next_rate(search, tried)) is not None:
+            cell, items = self.plan.probe(search, rate)
+            self.plan.items.setdefault(cell.task.items_sha, items)
+            folder = add(self.run, cell, items)
+            if missing(folder, self.retry_failed):
+                yield folder
+                if missing(folder, retry_failed=False):
+                    return  # it failed, and the next rate hangs on it
+            else:
+                self._known(folder)
+            tried.append(folder)
+
+    def _known(self, folder: CellFolder) -> None:
+        self.watcher.cell_started(label(folder.cell), folder.cell.planned, folder.cell.planned)
+        self._report(folder)
 
     def _is_client(self, cell: Cell) -> bool:
         backend = registry.lookup("backend", cell.deployment.backend, self.allow_code)

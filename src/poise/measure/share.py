@@ -20,14 +20,14 @@ MOST_PROCESSES = 8
 
 def processes(load: Load, wanted: int | Literal["auto"], cores: int) -> int:
     """How many processes send this load. `auto`: by its size, on half the cores at most (the server may need some)."""
-    size = load.value / (STREAMS_A_PROCESS if load.form == "closed" else RATE_A_PROCESS)
+    size = load.width / STREAMS_A_PROCESS if load.form == "closed" else load.value / RATE_A_PROCESS
     number = max(1, min(int(size), cores // 2, MOST_PROCESSES)) if wanted == "auto" else wanted
-    return min(number, int(load.value) if load.form == "closed" else load.max_in_flight)
+    return min(number, load.width if load.form == "closed" else load.max_in_flight)
 
 
 def mine(load: Load, things: Iterable[T], part: int, parts: int) -> Iterator[T]:
     """Of things in the order of the requests, those of process `part` of `parts`."""
-    lanes = int(load.value) if load.form == "closed" else parts
+    lanes = load.width if load.form == "closed" else parts
     return (thing for i, thing in enumerate(things) if i % lanes % parts == part)
 
 
@@ -35,5 +35,5 @@ def portion(load: Load, part: int, parts: int) -> Load:
     """The load that process `part` of `parts` keeps up."""
     cap = len(range(part, load.max_in_flight, parts))
     if load.form == "closed":
-        return structs.replace(load, value=len(range(part, int(load.value), parts)), max_in_flight=cap)
+        return structs.replace(load, value=len(range(part, load.width, parts)), max_in_flight=cap)
     return structs.replace(load, max_in_flight=cap)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import msgspec
 from msgspec import structs
 
 from poise import registry
+from poise.plan import search
 from poise.plan.prompts import Asker, items_sha, sha, warmups
 from poise.plan.repeat import asked, sequence
 from poise.plan.schedule import due_times, planned
@@ -47,6 +50,8 @@ class Plan:
     items: dict[str, Items]
     sources: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """(model, deployment) -> kind of source, and its resolved path or name."""
+    searches: dict[str, Callable[[Load], tuple[Cell, Items]]] = field(default_factory=dict)
+    """Id of a cell that searches -> what makes the cell of one of its probes."""
 
     def __str__(self) -> str:
         from poise.plan.estimate import describe
@@ -62,6 +67,21 @@ class Plan:
         requests = sum(1 for _ in asked(self.items[cell.task.items_sha].requests, cell.planned))
         return due_times(cell.load, requests, cell.seed, _trace(self.study, cell.load).rows)
 
+    def probe(self, cell: Cell, rate: float) -> tuple[Cell, Items]:
+        """The open loop by which a search tries one rate: the same cell as if the study had named that load."""
+        made, asked = self.searches[cell.id](search.probe(cell.load, rate))
+        return structs.replace(made, repeat=cell.repeat), asked
+
+    def contains(self, cell: Cell) -> bool:
+        """Whether the cell is one of the plan, or a probe of one of its searches."""
+        if any(cell.folder == c.folder for c in self.cells):
+            return True
+        near = [c for c in self.cells if c.id in self.searches and c.repeat == cell.repeat]
+        return any(
+            cell.load.value in search.ladder(c.load) and self.probe(c, cell.load.value)[0].folder == cell.folder
+            for c in near
+        )
+
     def warmup(self, cell: Cell) -> list[Request]:
         """The cold request and the study's warm-ups for a worker that starts with this cell."""
         return warmups(self.items[cell.task.items_sha].requests, 1 + self.study.warmup)
@@ -72,6 +92,7 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
     tasks = {use.name: Drawn(study, use, allow_code) for use in study.tasks}
     cells: list[Cell] = []
     items: dict[str, Items] = {}
+    searches: dict[str, Callable[[Load], tuple[Cell, Items]]] = {}
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for model in study.models:
         readers = _readers(study, model, allow_code)
@@ -84,13 +105,25 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
             for use in study.tasks:
                 for load in study.loads:
                     if _selected(study, model, deployment, use, load):
-                        cell, asked = make_cell(study, model, deployment, backend, picked, tasks[use.name], load)
+                        make = partial(make_cell, study, model, deployment, backend, picked, tasks[use.name])
+                        cell, asked = make(load)
+                        if load.kind == "search":  # asks nothing itself
+                            _check_limits(study)
+                            cell = structs.replace(cell, planned=0)
+                            searches[cell.id] = make
                         cells += [structs.replace(cell, repeat=r) for r in range(study.repeats)]
                         items[cell.task.items_sha] = asked
     if not cells:
         raise UsageError(_why_nothing(study))
     _refuse_twins(cells)
-    return Plan(study, cells, items, found)
+    return Plan(study, cells, items, found, searches)
+
+
+def _check_limits(study: Study) -> None:
+    if not [name for name in study.analysis.slo if name != "percentile"]:
+        raise UsageError(
+            "a search needs limits to meet: analysis: {slo: {ttft_s: 1, tpot_s: 0.05, percentile: 99}}, or --slo"
+        )
 
 
 def _readers(study: Study, model: Model, allow_code: bool) -> list[tuple[Deployment, Any, tuple[str, str]]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from poise.plan.build import Plan, label
-from poise.plan.spec import Cell
+from poise.plan.search import ladder, most_probes
+from poise.plan.spec import Cell, Load
 from poise.plan.turns import turn
 from poise.plan.weights import model_bytes
 from poise.types import Request
@@ -44,10 +45,14 @@ def estimate(plan: Plan) -> list[CellEstimate]:
         tokens_in = again * sum(_tokens_in(r, tokens_out) for r in asked)
         token_s = _REMOTE_TOKEN_S if size is None else _STEP_S + size / _READ_BYTES_S
         first_s = _REMOTE_FIRST_S if size is None else token_s * 2
+        if cell.load.kind == "search":
+            requests = _probed(plan, cell)
         seconds = requests * (first_s + tokens_out * token_s) / cell.load.width
         if cell.load.timed and (cell.load.requests is None or seconds > (cell.load.duration_s or 0)):
             seconds = cell.load.duration_s or 0.0
-        if requests and (due := plan.due_ns(cell)):
+        if cell.load.kind == "search":  # each probe goes on for about as long as its arrivals
+            seconds = requests / _middle(cell.load)
+        elif requests and (due := plan.due_ns(cell)):
             seconds = due[-1] / 1e9 + first_s + tokens_out * token_s
         disk = int(requests * (260 + 18 * tokens_out))
         price, usd = cell.deployment.price, None
@@ -67,6 +72,16 @@ def _tokens_in(request: Request, tokens_out: float) -> float:
     answer = " " * int(tokens_out * _CHARS_PER_TOKEN)
     turns = [turn(request, [answer] * k) for k in range(len(request.parts))]
     return sum(len(t.prompt or "") + sum(len(m.content) for m in t.messages or ()) for t in turns) / _CHARS_PER_TOKEN
+
+
+def _probed(plan: Plan, cell: Cell) -> int:
+    """Requests of a search: as many probes as it takes at most, of a rate in the middle."""
+    return most_probes(cell.load) * plan.probe(cell, _middle(cell.load))[0].planned
+
+
+def _middle(load: Load) -> float:
+    rates = ladder(load)
+    return rates[len(rates) // 2]
 
 
 def describe(plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ SOURCE_KINDS = ("any", "bundled", "hf", "onnx", "gguf", "mlx", "openvino", "ctra
 _SCALARS = ("seed", "repeats", "warmup", "retries", "client_processes", "budget_usd", "until")
 SELECTORS = ("model", "deployment", "task", "load")
 MAX_CLIENT_PROCESSES = 64
+LIMITS = ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "wait_s", "response_s", "percentile")
 TAU_PROFILES = ("auto", "conversational", "interactive", "batch", "miniature")
 _SECRET_KEYS = re.compile(r"^(api_?key|key|token|password|secret|authorization|bearer)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
@@ -185,6 +187,11 @@ def _analysis(doc: Document, value: Any) -> Analysis:
             (*where, "tau"),
             f"unknown profile {analysis.tau!r}{registry.did_you_mean(analysis.tau, TAU_PROFILES)}",
         )
+    for name, limit in analysis.slo.items():
+        if name not in LIMITS:
+            raise doc.error((*where, "slo", name), f"unknown limit {name!r}{registry.did_you_mean(name, LIMITS)}")
+        if not 0 < limit < (100 if name == "percentile" else math.inf):
+            raise doc.error((*where, "slo", name), f"{limit!r} is no possible limit")
     if not 0 <= analysis.weight <= 1:
         raise doc.error((*where, "weight"), "must lie between 0 (speed alone) and 1 (quality alone)")
     return analysis

@@ -46,11 +46,11 @@ def _arrivals(load: Load, count: int, seed: int, trace: Sequence[Traced]) -> Ite
 
 
 def _units(load: Load, seed: int) -> Iterator[float]:
-    """Arrivals of rate 1: the same whatever the rate of the load, but other ones for each load."""
+    """Arrivals of rate 1, the same whatever the rate: loads of one study differ by their rate, not by luck."""
     if load.arrivals == "constant":
         yield from natural()
-    source = random.Random(f"{seed}/{load.label}")
     shape = load.burstiness if load.arrivals == "gamma" else 1.0
+    source = random.Random(f"{seed}/{shape:g}")
     at = 0.0
     while True:
         yield at

@@ -63,8 +63,12 @@ def grid(summary: Summary) -> Grid:
 
 
 def tabled(summary: Summary) -> list[CellSummary]:
-    """The cells of the table: judges only where there is nothing else (then "readable" is known of every one)."""
-    return [c for c in summary.cells if "readable" not in c.estimates] or summary.cells
+    """The cells of the table. Judges only where there is nothing else (then "readable" is known of every one).
+
+    A search has no row: its probes have, and the verdict says what it found.
+    """
+    cells = [c for c in summary.cells if "knee_rps" not in c.estimates]
+    return [c for c in cells if "readable" not in c.estimates] or cells
 
 
 def caption(summary: Summary, table: Grid) -> str:

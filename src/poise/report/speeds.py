@@ -33,7 +33,7 @@ def speeds(summary: Summary, console: Console) -> RenderableType:
     """One line a cell: times and rates, and under several loads how much of the load was delivered."""
     from poise.report.terminal import measured, table
 
-    cells = summary.cells
+    cells = shape.tabled(summary)
     sweep = len({c.load for c in cells}) > 1
     due = any(shape.estimate(c, "response_s.p50").value is not None for c in cells)
     columns = {name: [getattr(c, name) for c in cells] for name in LABELS}

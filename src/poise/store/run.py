@@ -206,13 +206,14 @@ class Run:
         tasks = {t.name: i for i, t in enumerate(study.tasks)}
         loads = {load.label: i for i, load in enumerate(study.loads)}
 
-        def place(folder: CellFolder) -> tuple[int, int, int, int, int]:
+        def place(folder: CellFolder) -> tuple[int, int, int, int, float, int]:
             c = folder.cell
             return (
                 models.get(c.model.name, 999),
                 deployments.get(c.deployment.name, 999),
                 tasks.get(c.task.name, 999),
                 loads.get(c.load.label, 999),
+                c.load.value,
                 c.repeat,
             )
 

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from poise.plan.build import Plan, label
+from poise.plan.build import Items, Plan, label
+from poise.plan.spec import Cell
 from poise.store.run import CellFolder, Manifest, Run, check_format, encode_pretty, write_atomic
 from poise.types import FORMAT, PoiseError, UsageError
 
@@ -56,11 +57,10 @@ def prepare(
             (out / part).mkdir(parents=True, exist_ok=True)
         # the manifest first: should the disk fill up behind it, the same command still knows its folder
         _write_manifest(plan, out, source=source, argv=argv, versions=versions, git=git)
-        _write_inputs(plan, out)
+        for sha, items in plan.items.items():
+            _write_inputs(out, sha, items)
         for cell in plan.cells:
-            folder = out / "cells" / cell.folder
-            folder.mkdir(exist_ok=True)
-            write_atomic(folder / "cell.json", encode_pretty(cell))
+            _write_cell(out, cell)
     except PermissionError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); choose another folder with -o") from None
     except OSError as error:
@@ -93,6 +93,8 @@ def _check_contains(plan: Plan, run: Run) -> None:
     planned = {cell.folder: cell for cell in plan.cells}
     for folder in run.cells():
         cell = planned.get(folder.cell.folder)
+        if cell is None and plan.contains(folder.cell):
+            continue
         if cell is None:
             raise UsageError(
                 f"{run.path} holds a cell that this study does not contain ({label(folder.cell)}); "
@@ -105,15 +107,27 @@ def _check_contains(plan: Plan, run: Run) -> None:
             )
 
 
-def _write_inputs(plan: Plan, out: Path) -> None:
+def add(run: Run, cell: Cell, items: Items) -> CellFolder:
+    """Lay out one more cell of a run whose study gives rise to it."""
+    _write_inputs(run.path, cell.task.items_sha, items)
+    _write_cell(run.path, cell)
+    return CellFolder(run.path, run.path / "cells" / cell.folder)
+
+
+def _write_cell(out: Path, cell: Cell) -> None:
+    folder = out / "cells" / cell.folder
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / "cell.json", encode_pretty(cell))
+
+
+def _write_inputs(out: Path, sha: str, items: Items) -> None:
     encode = msgspec.json.Encoder().encode
-    for sha, items in plan.items.items():
-        contents: dict[str, list[Any]] = {"requests": list(items.requests), "targets": list(items.samples)}
-        for part, rows in contents.items():
-            path = out / "inputs" / f"{sha}.{part}.jsonl"
-            data = b"".join(encode(row) + b"\n" for row in rows)
-            if not path.exists() or (part == "targets" and path.read_bytes() != data):  # labels may come later
-                write_atomic(path, data)
+    contents: dict[str, list[Any]] = {"requests": list(items.requests), "targets": list(items.samples)}
+    for part, rows in contents.items():
+        path = out / "inputs" / f"{sha}.{part}.jsonl"
+        data = b"".join(encode(row) + b"\n" for row in rows)
+        if not path.exists() or (part == "targets" and path.read_bytes() != data):  # labels may come later
+            write_atomic(path, data)
 
 
 def missing(folder: CellFolder, retry_failed: bool) -> int:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from poise.plan.search import ladder, next_rate
 from poise.plan.spec import Analysis, Cell
 from poise.store.run import CellFolder
-from poise.types import Estimate
+from poise.types import CellSummary, Estimate
 from poise.understand import statistics as st
 from poise.understand.derive import Columns, columns
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData
+from poise.understand.systems import key_of
 
 PERCENTILE = "percentile"
 _FROM_SENT = ("ttft_s", "ttfvt_s", "e2e_s")
@@ -102,14 +103,9 @@ def probes_of(search: CellData, cells: Sequence[CellData]) -> list[CellData]:
     load = search.cell.load
 
     def fits(c: CellData) -> bool:
-        mine, other = search.cell, c.cell
-        return (
-            c.run == search.run
-            and other.load.kind == "open"
-            and (other.model.name, c.deployment, other.task.name) == (mine.model.name, search.deployment, mine.task.name)
-            and (other.load.arrivals, other.load.burstiness) == (load.arrivals, load.burstiness)
-            and len(c.columns) > 0
-        )
+        same = key_of(c)[:2] == key_of(search)[:2] and c.cell.task.name == search.cell.task.name and c.run == search.run
+        arrivals = (c.cell.load.arrivals, c.cell.load.burstiness) == (load.arrivals, load.burstiness)
+        return same and c.cell.load.kind == "open" and arrivals and len(c.columns) > 0
 
     return sorted(filter(fits, cells), key=lambda c: c.cell.load.value)
 
@@ -128,12 +124,11 @@ def _row(probe: Probe) -> dict[str, Any]:
 
 
 def _estimate(found: Sequence[Probe], rates: Sequence[float], slo: Mapping[str, float]) -> Estimate:
-    unit, better = "1/s", "higher"
     if not found or not [n for n in slo if n != PERCENTILE]:
-        return absent("no rate was tried" if not found else "the study names no limits (analysis.slo)", unit, "higher")
+        return absent("no rate was tried" if not found else "the study names no limits (analysis.slo)", "1/s", "higher")
     unknown = next((x.name for probe in found for x in probe.limits if x.value is None), None)
     if unknown:
-        return absent(f"the limit on {unknown} cannot be checked here", unit, "higher")
+        return absent(f"the limit on {unknown} cannot be checked here", "1/s", "higher")
     failed = min((p.rate for p in found if not p.met), default=math.inf)
     passed = max((p.rate for p in found if p.met and p.rate < failed), default=None)
     lo = max((p.rate for p in found if p.met and p.sure and p.rate < failed), default=None)
@@ -150,5 +145,15 @@ def _estimate(found: Sequence[Probe], rates: Sequence[float], slo: Mapping[str, 
     if again := [f"{p.rate:g}" for p in found if p.met and p.rate > failed]:
         notes.append(f"not monotone: {failed:g}/s fails, {', '.join(again)}/s meets them again")
     if open_ := [f"{p.rate:g}" for p in found if not p.sure and p.rate in (passed, failed)]:
-        notes.append(f"undecided at {' and '.join(open_)}/s: the percentile's interval holds the limit; ask more requests")
-    return Estimate(passed, lo, hi, len(found), unit, better, method, "; ".join(notes) or None)
+        notes.append(f"undecided at {' and '.join(open_)}/s, where the interval holds the limit: ask more requests")
+    return Estimate(passed, lo, hi, len(found), "1/s", "higher", method, "; ".join(notes) or None)
+
+
+def knee_sentence(cell: CellSummary) -> str:
+    """What a search found, in one clause of the verdict."""
+    found = cell["knee_rps"]
+    where = f"{cell.model} on {cell.deployment}, {cell.task}"
+    if found.value is None:
+        return f"knee of {where}: {found.reason or 'unknown'}"
+    more = f" [{'?' if found.lo is None else f'{found.lo:g}'}, {'∞' if found.hi is None else f'{found.hi:g}'}]"
+    return f"knee of {where}: {found.value:g} requests/s{more}" + (f" ({found.reason})" if found.reason else "")

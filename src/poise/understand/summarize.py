@@ -23,6 +23,7 @@ from poise.understand.delivered import delivered
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
 from poise.understand.judges import agreement, sentence
+from poise.understand.knee import knee, knee_sentence
 from poise.understand.outcome import by_outcome
 from poise.understand.resources import resources
 from poise.understand.score import keep
@@ -44,7 +45,7 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     if not opened:
         raise UsageError("no run folder given; `poise run` makes one")
     cells = gather(opened)
-    ranked = systems([c for c in cells if not c.judges])
+    ranked = systems([c for c in cells if not c.judges and c.cell.load.kind != "search"])
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
     effects = under_load(cells)
@@ -57,7 +58,7 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
         cells=found,
         models=[model_summary(s) for s in ranked],
-        verdict=_judged(verdict(ranked, found), sentence(cells)),
+        verdict=_with_knees(_judged(verdict(ranked, found), sentence(cells)), found),
     )
     if len(opened) == 1:
         keep(opened[0].path, "summary.json", to_json(summary))
@@ -69,6 +70,16 @@ def _judged(found: Verdict, judges: str | None) -> Verdict:
     if judges is None:
         return found
     return replace(found, text=f"{found.text}; {judges}" if found.facts else judges)
+
+
+def _with_knees(found: Verdict, cells: Sequence[CellSummary]) -> Verdict:
+    """The verdict, and what searches found."""
+    said = {c.id: c for c in cells if "knee_rps" in c.estimates}
+    if not said:
+        return found
+    text = "; ".join([found.text, *map(knee_sentence, said.values())])
+    facts = [{"cell": id, "knee_rps": msgspec.to_builtins(c["knee_rps"])} for id, c in said.items()]
+    return Verdict(text, {**found.facts, "knees": facts})
 
 
 def to_json(summary: Summary) -> bytes:
@@ -97,6 +108,8 @@ def _cell(
     numbers |= stalls(data) | estimates.throughput(data) | delivered(data) | client(data) | at_limit(data)
     numbers |= by_outcome(data) | agreement(data, cells) | resources(data) | _cost(data)
     tables, found = quality.tables(data), checks(data, cells)
+    if data.cell.load.kind == "search":
+        numbers, tables = knee(data, cells)
     if effect is not None:
         numbers["quality_under_load"] = quality_estimate(effect)
         tables["under_load"] = msgspec.to_builtins(effect)
