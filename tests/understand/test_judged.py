@@ -203,6 +203,37 @@ def test_labels_may_come_later(run: Run, tmp_path: Path) -> None:
     assert estimates["kappa.human"].n == 3
 
 
+def test_published_judgments_are_read_from_the_reference_s_side(run: Run, tmp_path: Path) -> None:
+    labels = tmp_path / "people.jsonl"
+    rows = [
+        {"model_a": "a", "model_b": "b", "winner": "model_b", "turn": 1},  # b won
+        {"model_a": "b", "model_b": "a", "winner": "model_a", "turn": 1},  # again
+        {"model_a": "a", "model_b": "b", "winner": "model_a", "turn": 1},  # outvoted
+        {"model_a": "b", "model_b": "a", "winner": "tie (inconsistent)", "turn": 2},
+        {"model_a": "x", "model_b": "b", "winner": "model_a", "turn": 2},  # not against the reference
+    ]
+    labels.write_text("".join(json.dumps({"question_id": "p", **r}) + "\n" for r in rows))
+    judged = judge(run, tmp_path / "judged", "pairwise", {"j": {"*": "[[tie]]"}}, [str(labels)], reference="a")
+    targets = {name.removeprefix(folder(run, "b")): s.target for name, s in judged.cells()[0].targets().items()}
+    assert targets == {
+        "/p#0/ab": "win", "/p#0/ba": "win", "/p#1/ab": "tie", "/p#1/ba": "tie", "/q#0/ab": None, "/q#0/ba": None
+    }  # fmt: skip
+
+
+def test_a_judge_that_fails_takes_no_mark_away(run: Run, tmp_path: Path) -> None:
+    study = {
+        "models": [{"name": "j", "source": {"api": "j"}}],
+        "deployments": [{"backend": "scripted", "options": {"fail": {f"{folder(run, 'a')}/p#0": "http"}}}],
+        "tasks": [{"task": "judge-rubric", "data": str(run.path)}],
+    }
+    summary = poise.summarize([run, poise.run(study, tmp_path / "judged", quiet=True)])
+    checks = {(cell.model, c.code): c.evidence for cell in summary.cells for c in cell.checks}
+    assert "(first: the request to the judge failed)" in checks["a", "unscorable"]
+    assert "what they were to judge has no verdict" in checks["j", "failed_requests"]
+    assert checks["j", "unreadable_verdicts"].startswith("6 of 7")
+    assert not any(code == "none_found" for _, code in checks)
+
+
 def test_an_answer_that_changed_has_no_mark(run: Run, tmp_path: Path) -> None:
     import shutil
 
@@ -230,6 +261,7 @@ def test_an_answer_that_changed_has_no_mark(run: Run, tmp_path: Path) -> None:
         ('{"model": "a", "preference": "win"}', {}, "neither sample"),
         ('{"sample": "p", "words": 1}', {}, "no answer in choices"),
         ('{"sample": "p", "model": "a", "rating": 11}', {}, "no number from 1 to 10"),
+        ('{"sample": "p", "winner": "model_a"}', {}, "needs model_a and model_b"),
     ],
 )
 def test_what_is_wrong_is_said(run: Run, tmp_path: Path, lines: str | None, options: Any, said: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,13 +129,20 @@ class _Answer:
         return Sample(name, fields, label, category=system, cluster=self.asked.sample_id)
 
     def label(self, kind: str) -> float | str | None:
-        """What a human said of this answer."""
-        for row in self.material.labels:
-            named = (row["sample"], row["model"], row.get("deployment"), row.get("turn"))
-            mine = (self.asked.sample_id, self.cell.model.name, self.cell.deployment.name, self.part + 1)
-            if kind in row and all(want is None or want == have for want, have in zip(named, mine)):
-                return row[kind]  # type: ignore[no-any-return]
-        return None
+        """What people said of this answer: their mean rating; what more than half of them preferred, else a tie."""
+        mine = (self.cell.model.name, self.cell.deployment.name, self.part + 1)
+        said = [
+            row[kind]
+            for row in self.material.labels.get(self.asked.sample_id, ())
+            if kind in row
+            and all(
+                want in (None, have) for want, have in zip((row["model"], row.get("deployment"), row.get("turn")), mine)
+            )
+        ]
+        if not said or kind == "rating":
+            return sum(said) / len(said) if said else None
+        most, count = Counter(said).most_common(1)[0]
+        return str(most) if count > len(said) / 2 else "tie"
 
 
 class _Material:
@@ -155,7 +163,7 @@ class _Material:
         if not self.folders:
             raise UsageError(f"{given[0]} holds no answers of task {wanted!r}{did_you_mean(str(wanted), names)}")
         self.targets = {s.id: s.target for s in self.folders[0].targets().values()}
-        self.labels: list[dict[str, Any]] = []
+        self.labels: dict[str, list[dict[str, Any]]] = {}
         self.file_answers: dict[str, list[str]] = {}
         self.reference: str | None = options.get("reference")
         self.against = self.reference
@@ -168,8 +176,10 @@ class _Material:
             sample = next((str(row[k]) for k in ("sample", "question_id", "id") if k in row), None)
             if sample is None:
                 raise UsageError(f"{where}: says neither sample, question_id nor id")
+            if "winner" in row:
+                row = _published(row, self.against, where)
             if any(kind in row for kind in LABELS):
-                self.labels.append(_label(row, sample, where))
+                self.labels.setdefault(sample, []).append(_label(row, where))
             else:
                 self.against = self.against or Path(path).stem
                 self.file_answers[sample] = _turns(row, where)
@@ -191,16 +201,27 @@ class _Material:
         return {a.key: a.said for a in _of_cell(self, folder)}
 
 
-def _label(row: dict[str, Any], sample: str, where: str) -> dict[str, Any]:
+def _published(row: dict[str, Any], against: str | None, where: str) -> dict[str, Any]:
+    """A row of MT-Bench's published human judgments, for the model that met the reference (of others: for nobody)."""
+    try:
+        names = (row["model_a"], row["model_b"])
+        outcome = {"model_a": ("win", "loss"), "model_b": ("loss", "win")}.get(row["winner"], ("tie", "tie"))
+    except (KeyError, TypeError):
+        raise UsageError(f"{where}: a winner needs model_a and model_b") from None
+    mine = [(name, said) for name, other, said in zip(names, names[::-1], outcome) if other == against]
+    model, preference = mine[0] if mine else ("", "tie")
+    return {"model": model, "preference": preference, "turn": row.get("turn")}
+
+
+def _label(row: dict[str, Any], where: str) -> dict[str, Any]:
     """A human label, checked: a rating from 1 to 10, or win, tie, loss of the model against the reference."""
     if not isinstance(row.get("model"), str):
         raise UsageError(f"{where}: a label needs the model it is about")
-    found: dict[str, Any] = {**row, "sample": sample}
     if "rating" in row and not (isinstance(row["rating"], int | float) and 1 <= row["rating"] <= 10):
         raise UsageError(f"{where}: rating {row['rating']!r} is no number from 1 to 10")
     if "preference" in row and row["preference"] not in OUTCOMES:
         raise UsageError(f"{where}: preference {row['preference']!r} is none of {', '.join(OUTCOMES)}")
-    return found
+    return row
 
 
 def _turns(row: dict[str, Any], where: str) -> list[str]:

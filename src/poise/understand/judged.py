@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 """Folder of a judged cell, id of the request or turn."""
 UNREADABLE = "the judge gave no readable verdict"
+FAILED = "the request to the judge failed"
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Verdicts:
     unit: dict[Key, str] = field(default_factory=dict)
     """The judged item, by which answers depend on each other."""
     human: dict[Key, float] = field(default_factory=dict)
+    failed: set[Key] = field(default_factory=set)
+    """Where a request to the judge failed."""
     pairs: int = 0
     swapped: int = 0
     """Pairs of readable verdicts, and those among them that were not the same in the other order."""
@@ -67,6 +70,8 @@ def verdicts(data: CellData) -> Verdicts | None:
         value = float(first.values[row])
         order = (int(data.columns.repeat[row]), about.order)
         said.setdefault(key, {})[order] = None if math.isnan(value) else value
+        if data.columns.failure[row] is not None:
+            found.failed.add(key)
         found.text[key], found.unit[key] = about.answers[-1], sample.cluster or name
         found.against, found.task = found.against or about.against, about.task
         if (label := _label(sample.target, rubric)) is not None:
@@ -154,7 +159,9 @@ def _joined(data: CellData, found: Sequence[Verdicts]) -> CellData:
         return data
     marked = data.scores.primary is None or any(np.isfinite(v.values).any() for v in mine.values())
     first = next(iter(mine)) if marked else data.scores.primary  # judges that said nothing take no mark away
-    return replace(data, scores=Scores(data.scores.answers, mine | data.scores.by_metric, first))
+    own = data.scores.by_metric
+    answers = data.scores.answers if own else [text or None for text in c.text]  # judged was the whole text
+    return replace(data, scores=Scores(answers, mine | own, first))
 
 
 def _row(data: CellData, row: int, key: Key, judges: Sequence[Verdicts], itself: bool) -> tuple[float, str | None]:
@@ -170,7 +177,9 @@ def _row(data: CellData, row: int, key: Key, judges: Sequence[Verdicts], itself:
         return math.nan, "the answer is another one than was judged; judge it anew"
     votes = [value for v in asked if (value := v.values[key]) is not None]
     value = _mean(votes) if judges[0].rubric else majority(votes)
-    return (math.nan, UNREADABLE) if value is None else (value, None)
+    if value is None:
+        return math.nan, FAILED if any(key in v.failed for v in asked) else UNREADABLE
+    return value, None
 
 
 def _metrics(

@@ -54,7 +54,7 @@ def judge_checks(data: CellData) -> list[Check]:
     if own is None:
         return []
     found = []
-    unreadable = sum(v is None for v in own.values.values())
+    unreadable = sum(v is None and key not in own.failed for key, v in own.values.items())
     if unreadable:
         evidence = f"{unreadable} of {len(own.values)} answers got no readable verdict; they are left out"
         found.append(Check("unreadable_verdicts", "warn", evidence, "read some with `poise show`; raise --max-tokens"))
