@@ -4,26 +4,29 @@
 
 Synthetic profiles (seeded) have stairs of usual and unusual tiles, flat starts, quadratic attention, noise and
 outlying trials; errors are against the noise-free truth. Published ones are measured point sets (CSV files with
-prompt_tokens, output_tokens, runtime_s) and `--model` measures one here; errors are against the points that were not
-used. On a machine that does other things at the time, the last show that rather than the design. Last line: JSON.
+prompt_tokens, output_tokens, runtime_s); errors are against the points that were not used. `--model` measures one here:
+rounds over a part of its grid, and designs in between. Last line: JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from poise.measure.profile import Profiler
+from poise.measure.profile import Profiler, Trial
+from poise.plan.sources import bundled_names
 from poise.plan.spec import Deployment, Model
 from poise.profiling import grid
-from poise.understand.idealize import Coefficients, Point, Statistic, fit, predict
-from poise.understand.idealize_auto import OUTPUTS, PROMPTS, auto
+from poise.understand.idealize import Coefficients, Point, fit, predict
+from poise.understand.idealize_auto import OUTPUTS, PROMPTS, Design, auto
 from poise.understand.idealize_files import read_points
+from poise.understand.pace import steady
 
 Pair = tuple[int, int]
 KINDS = {
@@ -33,8 +36,9 @@ KINDS = {
     "odd stairs": lambda r: [(int(r.choice([48, 96, 160, 200, 384])), r.uniform(0.3, 1.0))],
     "smooth": lambda r: [],
     "small engine": lambda r: [],
+    "slow phases": lambda r: [(int(r.choice([64, 128, 256])), r.uniform(0.0, 0.5))],
 }
-TRIALS, OUTLIERS = 3, 0.03
+TRIALS, OUTLIERS, REPEATS = 3, 0.03, 5
 
 
 @dataclass
@@ -43,12 +47,11 @@ class Profile:
 
     name: str
     truth: dict[Pair, float]
-    measure: Callable[[int, int], list[float]]
-    statistic: Statistic = "median"
+    measure: Callable[[Sequence[Pair]], list[list[float]]]
+    """Trials of each of these points, interleaved."""
 
-    def point(self, p: int, o: int) -> float:
-        times = self.measure(p, o)
-        return min(times) if self.statistic == "min" else float(np.median(times))
+    def points(self, pairs: Sequence[Pair]) -> dict[Pair, float]:
+        return {k: float(np.median(times)) for k, times in zip(pairs, self.measure(pairs), strict=True)}
 
 
 @dataclass
@@ -102,36 +105,147 @@ def synthetic(kind: str, seed: int) -> Profile:
     }
     noise = 10 ** r.uniform(-2.7, -1.7)
 
-    def measure(q: int, o: int) -> list[float]:
-        times = truth[q, o] * np.exp(noise * r.standard_normal(TRIALS))
+    if kind == "slow phases":  # of a shared machine: a quarter of the time, for the trials of several points
+        noise, slow = 10 ** r.uniform(-1.8, -1.2), r.uniform(1.2, 1.5)
+        return Profile(f"{kind} #{seed}", truth, phased(truth, noise, slow, r))
+
+    def trials(pair: Pair) -> list[float]:
+        times = truth[pair] * np.exp(noise * r.standard_normal(TRIALS))
         late = r.random(TRIALS) < OUTLIERS
         return [float(t) for t in np.where(late, times * r.uniform(1.2, 3.0, TRIALS), times)]
 
+    def measure(pairs: Sequence[Pair]) -> list[list[float]]:
+        return [trials(pair) for pair in pairs]
+
     return Profile(f"{kind} #{seed}", truth, measure)
+
+
+def phased(
+    truth: Mapping[Pair, float], noise: float, slow: float, r: np.random.Generator
+) -> Callable[[Sequence[Pair]], list[list[float]]]:
+    """Trials on a machine that is `slow` now and then, for some 60 trials after some 180 that are not."""
+    late = False
+
+    def measure(pairs: Sequence[Pair]) -> list[list[float]]:
+        nonlocal late
+        rows: list[list[float]] = [[] for _ in pairs]
+        for _ in range(REPEATS):
+            for row, pair in zip(rows, pairs, strict=True):
+                late = r.random() < (59 / 60 if late else 1 / 180)
+                row.append(float(truth[pair] * (slow if late else 1.0) * np.exp(noise * r.standard_normal())))
+        return rows
+
+    return measure
 
 
 def published(folder: Path) -> Iterator[Profile]:
     for path in sorted(folder.glob("*.csv")):
         table = {(p.prompt_tokens, p.output_tokens): p.runtime_s for p in read_points(path)}
-        yield Profile(path.stem, table, lambda p, o, table=table: [table[p, o]])
+        yield Profile(path.stem, table, lambda pairs, table=table: [[table[k]] for k in pairs])
 
 
-def here(model: str, backend: str, repeats: int) -> Iterator[Profile]:
-    """The whole grid measured now (the truth), and fresh trials of single points for the designs."""
-    name = model.partition(":")[2] or model
-    chosen = Model(name, {"bundled": name} if model.startswith("bundled:") else {"any": model})
-    with Profiler(chosen, Deployment(backend, backend)) as profiler:
-        prompts, outputs = grid(profiler.context)
-        pairs = [(p, o) for p in prompts for o in outputs]
-        profiler.warm_up([pairs[0], pairs[-1]])
-        rows = profiler.measure(pairs, repeats, 4 * repeats)
-        truth = {k: min(t.runtime_s for t in row) for k, row in zip(pairs, rows, strict=True)}
-        yield Profile(
-            f"{name} {backend}",
-            truth,
-            lambda p, o: [t.runtime_s for t in profiler.measure([(p, o)], repeats, 4 * repeats)[0]],
-            "min",
+@dataclass
+class Here:
+    """A model measured now: rounds over a part of the grid (the truth), with whole designs in between.
+
+    The truth is a part so large that a round takes a tenth of the time; it has its own error, which is given. The
+    machine's pace moves between a design and the rounds around it, so the errors are given as they are and freed of the
+    one factor that this makes.
+    """
+
+    model: str
+    backend: str
+    seconds: float
+    designs: int
+    errors: list[dict[str, float]] = field(default_factory=list)
+    truth: dict[Pair, float] = field(default_factory=dict)
+    truth_error: float = 0.0
+    rounds: int = 0
+
+    def run(self) -> None:
+        chosen = Model(self.model, {"bundled": self.model} if self.model in bundled_names() else {"any": self.model})
+        trials: list[Trial] = []
+        made: list[tuple[Design, float]] = []
+        with Profiler(chosen, Deployment(self.backend, self.backend)) as profiler:
+            prompts, outputs = grid(profiler.context)
+            profiler.warm_up([(prompts[-1], 2), (prompts[0], outputs[-1])])
+            pairs = self._part(profiler, prompts, outputs)
+            start = time.monotonic()
+            while time.monotonic() - start < self.seconds or len(made) < 1:
+                trials += self._rounds(profiler, pairs)
+                if len(made) < self.designs:
+                    before = profiler.spent_s
+                    design = auto(
+                        lambda asked: [[t.runtime_s for t in row] for row in profiler.measure(asked, REPEATS)],
+                        prompts, outputs, self.model, seed=len(made),
+                    )  # fmt: skip
+                    made.append((design, profiler.spent_s - before))
+            trials += self._rounds(profiler, pairs)
+        found = steady(
+            [((t.prompt_tokens, t.output_tokens), t.runtime_s) for t in sorted(trials, key=lambda t: t.at_s)]
         )
+        self.truth, self.rounds = found.seconds, len(trials) // len(pairs)
+        self.truth_error = float(np.median(list(found.error.values())))
+        self.errors = [self._compared(design, spent) for design, spent in made]
+
+    def _part(self, profiler: Profiler, prompts: Sequence[int], outputs: Sequence[int]) -> list[Pair]:
+        """Points of the grid in random order, as many as a round has time for."""
+        ends = [(p, o) for p in (prompts[0], prompts[-1]) for o in (outputs[0], outputs[-1])]
+        first = {k: min(t.runtime_s for t in row) for k, row in zip(ends, profiler.measure(ends, 3), strict=True)}
+        slope = (first[ends[3]] - first[ends[2]]) / (outputs[-1] - 1)
+        pairs = [(p, o) for p in prompts for o in outputs]
+        order = np.random.default_rng(0).permutation(len(pairs))
+        left, part = self.seconds / 10, []
+        for i in order:
+            p, o = pairs[i]
+            left -= first[ends[0]] + (first[ends[2]] - first[ends[0]]) * p / prompts[-1] + slope * (o - 1)
+            if left < 0 and len(part) >= 20:
+                break
+            part.append(pairs[i])
+        return part
+
+    def _rounds(self, profiler: Profiler, pairs: Sequence[Pair]) -> list[Trial]:
+        """At least one round, and more for a tenth of the time."""
+        start, trials = time.monotonic(), []
+        while not trials or time.monotonic() - start < self.seconds / 10:
+            trials += [t for row in profiler.measure(pairs, 1) for t in row]
+        return trials
+
+    def _compared(self, design: Design, spent_s: float) -> dict[str, float]:
+        ratio = np.array(
+            [predict(design.coefficients, *k) / t for k, t in self.truth.items() if k not in set(design.points)]
+        )
+        pace = float(np.median(ratio))
+        raw, shape = 100 * np.abs(ratio - 1), 100 * np.abs(ratio / pace - 1)
+        return {
+            "points": len(design.points),
+            "median": round(float(np.median(shape)), 2),
+            "p95": round(float(np.percentile(shape, 95)), 2),
+            "raw_p95": round(float(np.percentile(raw, 95)), 2),
+            "pace": round(pace, 3),
+            "stated_median": round(100 * design.median_error, 2),
+            "stated_p95": round(100 * design.p95_error, 2),
+            "pace_spread": round(100 * design.pace_spread, 1),
+            "seconds": round(spent_s, 1),
+            "grid_seconds": round(REPEATS * design.grid_s, 1),
+        }
+
+
+def measured(one: Here) -> dict[str, object]:
+    """Run, print and return what was found."""
+    one.run()
+    print(
+        f"{one.model} on {one.backend}: truth {len(one.truth)} points x {one.rounds} rounds, each known to about "
+        f"{100 * one.truth_error:.1f} %"
+    )
+    for e in one.errors:
+        print(
+            f"   {e['points']:>2} points: median {e['median']:5.2f}  p95 {e['p95']:6.2f}  stated {e['stated_p95']:6.2f}"
+            f"  | with the pace's factor of {e['pace']:.3f}: p95 {e['raw_p95']:6.2f}"
+            f"  | {e['seconds']:.1f} of {e['grid_seconds']:.0f} s",
+            flush=True,
+        )
+    return {"truth_points": len(one.truth), "rounds": one.rounds, "truth_error": one.truth_error, "designs": one.errors}
 
 
 def naive(profile: Profile) -> tuple[Coefficients, list[Pair]]:
@@ -141,7 +255,7 @@ def naive(profile: Profile) -> tuple[Coefficients, list[Pair]]:
     near = [min(prompts, key=lambda p, f=f: abs(p - f * prompts[-1])) for f in np.linspace(0, 1, 9)]
     ends = [near[0], near[4], near[8]]
     pairs = list(dict.fromkeys([(p, 1) for p in near] + [(p, most) for p in ends]))
-    time = {pair: profile.point(*pair) for pair in pairs}
+    time = profile.points(pairs)
     beta = float(np.mean([(time[p, most] - time[p, 1]) / (most - 1) for p in ends]))
     return Coefficients("naive", beta, tuple(sorted({p: time[p, 1] for p in near}.items()))), pairs
 
@@ -149,8 +263,7 @@ def naive(profile: Profile) -> tuple[Coefficients, list[Pair]]:
 def full(profile: Profile) -> tuple[Coefficients, list[Pair]]:
     """Every point of the grid, by the default fit."""
     pairs = list(profile.truth)
-    times = profile.truth if profile.statistic == "min" else {k: profile.point(*k) for k in pairs}
-    return fit(Point(p, o, t) for (p, o), t in times.items()).coefficients, pairs
+    return fit(Point(p, o, t) for (p, o), t in profile.points(pairs).items()).coefficients, pairs
 
 
 def note(tally: Tally, profile: Profile, coefficients: Coefficients, used: Sequence[Pair]) -> None:
@@ -167,13 +280,7 @@ def compare(profiles: Sequence[Profile]) -> dict[str, dict[str, float | None]]:
     tallies = {name: Tally() for name in ("auto", "naive 12", "full grid")}
     for profile in profiles:
         prompts, outputs = {p for p, _ in profile.truth}, {o for _, o in profile.truth}
-        design = auto(
-            lambda pairs, m=profile.measure: [m(*k) for k in pairs],
-            sorted(prompts),
-            sorted(outputs),
-            profile.name,
-            statistic=profile.statistic,
-        )
+        design = auto(profile.measure, sorted(prompts), sorted(outputs), profile.name)
         note(tallies["auto"], profile, design.coefficients, design.points)
         tallies["auto"].stated.append(100 * design.p95_error)
         note(tallies["naive 12"], profile, *naive(profile))
@@ -197,7 +304,8 @@ def main() -> None:
     parser.add_argument("--published", type=Path, help="folder of measured point sets")
     parser.add_argument("--model", action="append", default=[], help="profile this model here, on the full grid too")
     parser.add_argument("--backend", action="append", default=[], help="engines for --model (default onnx)")
-    parser.add_argument("--repeats", type=int, default=3, help="trials of a point with --model (up to 4 x as many)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time for each --model and engine")
+    parser.add_argument("--designs", type=int, default=3, help="designs for each --model and engine")
     arguments = parser.parse_args()
     head = "kind            method       n  points  median    p95 max p95  worst   time    stated  covered"
     print("relative error in %, over the points that were not measured\n" + head)
@@ -210,9 +318,8 @@ def main() -> None:
         show("published", rows)
     for model in arguments.model:
         for backend in arguments.backend or ["onnx"]:
-            for profile in here(model, backend, arguments.repeats):
-                results[profile.name] = rows = compare([profile])
-                show(profile.name, rows)
+            name = model.removeprefix("bundled:")
+            results[f"{name} {backend}"] = measured(Here(name, backend, arguments.seconds, arguments.designs))
     print(json.dumps({"benchmark": "idealize", "seeds": arguments.seeds, "results": results}))
 
 

@@ -127,7 +127,6 @@ def test_roofline_refits_and_compares_with_a_run(poise, tmp_path):
         (["idealize", "fit", "{points}", "--method", "papre"], "unknown method 'papre'"),
         (["idealize", "fit", "nowhere.csv"], "cannot read the points nowhere.csv"),
         (["idealize", "profile", "m", "-b", "scripted", "--points", "p=1,x,o=1"], "is none of: auto, paper, p="),
-        (["idealize", "profile", "m", "-b", "scripted", "--statistic", "mean"], "unknown statistic 'mean'"),
         (["idealize", "profile", "m,n", "-b", "scripted"], "one model and one backend"),
         (["roofline", "gpt2", "--hardware", "A100-90GB"], "did you mean 'A100-80GB'"),
         (["roofline", "gpt2", "--hardware", "T4", "--prompt-tokens", "2000"], "beyond the context of gpt2, 1024"),

@@ -108,12 +108,6 @@ def profile(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where to write the coefficients.")] = Path("coef.json"),
     save: Annotated[Path | None, typer.Option("--save-points", help="Also write every trial as CSV.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Trials of each point, interleaved.")] = 5,
-    most_repeats: Annotated[
-        int, typer.Option("--most-repeats", min=1, help="Trials of a point whose fastest two disagree by over 2 %.")
-    ] = 20,
-    statistic: Annotated[
-        str, typer.Option("--statistic", help="What stands for a point's trials: median, min.")
-    ] = "min",
     method: Annotated[
         str, typer.Option("--method", help="Fit for paper and p=,o= points: default, paper.")
     ] = "default",
@@ -133,10 +127,8 @@ def profile(
     from poise.profiling import Plan, profile_points
     from poise.report.idealized import profile_lines
 
-    if statistic not in ("median", "min"):
-        raise UsageError(f"unknown statistic {statistic!r}; there are: median, min")
     chosen, deployment = _engine(model, backend, backend_option or [], random_weights)
-    plan = Plan(points, repeats, most_repeats, statistic, method, seed, max_prompt)  # type: ignore[arg-type]
+    plan = Plan(points, repeats, method, seed, max_prompt)  # type: ignore[arg-type]
     with Profiler(chosen, deployment, batch, seed) as profiler:
         found = profile_points(profiler, plan, name or chosen.name)
     _keep_profile(found, out, save, profiler, batch)
@@ -263,7 +255,7 @@ def _keep_profile(found: Any, out: Path, save: Path | None, profiler: Any, batch
     notes = {
         "backend": deployment.backend, "device": deployment.device, "dtype": deployment.dtype, "batch": batch,
         "quantization": deployment.quantization, "settings": profiler.opened.settings,
-        "versions": profiler.opened.versions, "points": len(found.design_points), "statistic": found.statistic,
+        "versions": profiler.opened.versions, "points": len(found.design_points), "pace_spread": found.pace_spread,
         "p95_relative_error": found.p95_error, "median_relative_error": found.median_error,
     }  # fmt: skip
     write_coefficients(out, [found.coefficients], {found.coefficients.model: notes})

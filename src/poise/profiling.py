@@ -9,8 +9,9 @@ from msgspec import Struct, structs
 
 from poise.measure.profile import Profiler, Trial
 from poise.types import UsageError
-from poise.understand.idealize import Coefficients, Fit, Method, Point, Statistic, fit, judge, predict
+from poise.understand.idealize import Coefficients, Fit, Method, Point, fit, judge, predict
 from poise.understand.idealize_auto import OUTPUTS, PROMPTS, auto
+from poise.understand.pace import steady
 
 Pair = tuple[int, int]
 
@@ -20,9 +21,6 @@ class Plan(Struct, frozen=True):
 
     points: str = "auto"
     repeats: int = 5
-    most_repeats: int = 20
-    """A point whose two fastest trials disagree is tried up to so often."""
-    statistic: Statistic = "min"
     method: Method = "default"
     seed: int = 0
     max_prompt: int | None = None
@@ -36,7 +34,8 @@ class Profile(Struct, frozen=True):
     points: list[Point]
     """Every trial."""
     design_points: list[Pair]
-    statistic: Statistic
+    pace_spread: float
+    """How much the machine's pace varied meanwhile, relative; it is divided out."""
     spent_s: float
     """Seconds generated, warm-up included."""
     grid_points: int
@@ -69,21 +68,20 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
     profiler.warm_up([(prompts[-1], 2), (prompts[0], outputs[-1])] if pairs is None else [pairs[0], pairs[-1]])
     trials: list[Trial] = []
     if pairs is not None:
-        trials = [t for row in profiler.measure(pairs, plan.repeats, plan.most_repeats) for t in row]
-        made = fit(_points(trials, name), plan.method, statistic=plan.statistic)
-        table, extra = made.coefficients, {}
+        trials = sorted((t for row in profiler.measure(pairs, plan.repeats) for t in row), key=lambda t: t.at_s)
+        found = steady([((t.prompt_tokens, t.output_tokens), t.runtime_s) for t in trials])
+        made = fit((Point(p, o, seconds, name) for (p, o), seconds in found.seconds.items()), plan.method)
+        table, spread, extra = made.coefficients, found.spread, {}
     else:
 
         def measure(asked: Sequence[Pair]) -> list[list[float]]:
-            rows = profiler.measure(asked, plan.repeats, plan.most_repeats)
+            rows = profiler.measure(asked, plan.repeats)
             trials.extend(t for row in rows for t in row)
             return [[t.runtime_s for t in row] for row in rows]
 
-        design = auto(measure, prompts, outputs, name, seed=plan.seed, statistic=plan.statistic)
-        table = design.coefficients
-        reduce = min if plan.statistic == "min" else _middle
-        seen = {pair: reduce(list(t)) for pair, t in zip(design.points, design.trials, strict=True)}
-        made = judge(table, seen, "default", denoised=False)
+        design = auto(measure, prompts, outputs, name, seed=plan.seed)
+        table, spread = design.coefficients, design.pace_spread
+        made = judge(table, dict(zip(design.points, design.seconds, strict=True)), "default", denoised=False)
         extra = {
             "median_error": design.median_error, "p95_error": design.p95_error, "tile": design.tile,
             "tile_probability": design.tile_probability, "outliers": list(design.outliers),
@@ -94,7 +92,7 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
         fit=made,
         points=_points(trials, name),
         design_points=list(dict.fromkeys((t.prompt_tokens, t.output_tokens) for t in trials)),
-        statistic=plan.statistic,
+        pace_spread=spread,
         spent_s=profiler.spent_s,
         grid_points=len(prompts) * len(outputs),
         grid_s=sum(predict(limited, p, o) for p in prompts for o in outputs),
@@ -104,12 +102,6 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
 
 def _points(trials: Sequence[Trial], name: str) -> list[Point]:
     return [Point(t.prompt_tokens, t.output_tokens, t.runtime_s, name, t.at_s) for t in trials]
-
-
-def _middle(times: list[float]) -> float:
-    ordered = sorted(times)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _pairs(text: str, prompts: Sequence[int], outputs: Sequence[int]) -> list[Pair] | None:

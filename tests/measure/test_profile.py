@@ -117,24 +117,3 @@ def test_engines_that_cannot_are_refused():
         Profiler(Model("m", {"api": "m"}), Deployment("d", "openai", base_url="http://127.0.0.1:1"))
     with pytest.raises(UsageError, match="batch must be 1 or more"):
         Profiler(MODEL, scripted(), batch=0)
-
-
-def test_a_point_is_tried_again_until_its_fastest_trial_is_reached_twice(spy, monkeypatch):
-    # Runtimes of the successive sends: .03 .02 | .02 → settled after the third; never settled → `most`.
-    def engine(times):
-        clock = iter(times)
-
-        def send(self, batch):
-            raws = Scripted.send(self, batch)
-            for raw in raws:
-                raw.stamps[-1] = (raw.sent_ns + int(1e9 * next(clock)), raw.stamps[-1][1])
-            return raws
-
-        monkeypatch.setattr(Spy, "send", send)
-
-    engine([0.03, 0.02, 0.02, 99.0])
-    with Profiler(MODEL, Deployment("d", "spy")) as profiler:
-        assert [t.runtime_s for t in profiler.measure([(4, 1)], 2, most=9)[0]] == [0.03, 0.02, 0.02]
-    engine([1.1**-i for i in range(9)])
-    with Profiler(MODEL, Deployment("d", "spy")) as profiler:
-        assert len(profiler.measure([(4, 1)], 2, most=6)[0]) == 6

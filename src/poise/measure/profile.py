@@ -20,7 +20,6 @@ from poise.plan.spec import Deployment, Model
 from poise.registry import lookup
 from poise.types import Opened, PoiseError, Request, UsageError
 
-_APART = 1.02
 _WORDS = 12
 """Words of a prompt before the engine cuts or repeats its tokens to length."""
 
@@ -72,20 +71,18 @@ class Profiler:
         for pair in pairs:
             self._once(*pair)
 
-    def measure(self, pairs: Sequence[tuple[int, int]], repeats: int, most: int | None = None) -> list[list[Trial]]:
-        """At least `repeats` trials of each (prompt, output) pair; every round takes its pairs in a new random order.
+    def measure(self, pairs: Sequence[tuple[int, int]], repeats: int) -> list[list[Trial]]:
+        """`repeats` trials of each (prompt, output) pair; every round takes its pairs in a new random order.
 
-        So a drift of the machine reaches all points alike. Where the two fastest trials of a pair are more than 2 %
-        apart, it is tried again, up to `most` times (default: `repeats`). The collector of garbage rests meanwhile.
+        So a drift of the machine reaches all points alike. The collector of garbage rests meanwhile.
         """
         trials: list[list[Trial]] = [[] for _ in pairs]
         gc.collect()
         gc.freeze()
         gc.disable()
         try:
-            for number in range(max(repeats, most or 0)):
-                open_ = [i for i in range(len(pairs)) if number < repeats or not _settled(trials[i])]
-                for i in self._random.sample(open_, len(open_)):
+            for _ in range(repeats):
+                for i in self._random.sample(range(len(pairs)), len(pairs)):
                     trials[i].append(self._once(*pairs[i]))
         finally:
             gc.enable()
@@ -135,12 +132,6 @@ class Profiler:
 
     def _at(self, prompt_tokens: int, output_tokens: int) -> str:
         return f"{self.model.name} on {self.deployment.backend}, prompt {prompt_tokens}, output {output_tokens}"
-
-
-def _settled(trials: Sequence[Trial]) -> bool:
-    """Whether the fastest trial was (nearly) reached twice, so that it is no luck and the rest is interference."""
-    fastest = sorted(t.runtime_s for t in trials)[:2]
-    return len(fastest) == 2 and fastest[1] <= _APART * fastest[0]
 
 
 _VOCABULARY = (

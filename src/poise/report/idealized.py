@@ -51,6 +51,8 @@ def profile_lines(found: Any, per_hour_usd: float | None) -> Iterator[str]:
         f"  {len(found.design_points)} points, {len(found.points)} trials, took {seconds(found.spent_s)}{paid}: "
         f"{percent(found.spent_s / full)} of the full grid, {found.grid_points} points tried as often ({seconds(full)})"
     )
+    if found.pace_spread > 0.01:
+        yield f"  the machine's pace varied by ± {percent(found.pace_spread)} meanwhile; times are of the steady pace"
     for p, o in found.outliers:
         yield f"  taken for an outlier: prompt {p}, output {o}"
 

@@ -22,8 +22,6 @@ from poise.types import UsageError
 
 Method = Literal["paper", "default"]
 Mode = Literal["default", "helm"]
-Statistic = Literal["median", "min"]
-"""What stands for the trials of a point; where only interference makes trials late, the minimum is the better one."""
 
 
 class Point(Struct, frozen=True):
@@ -89,9 +87,8 @@ def fit(
     method: Method = "default",
     denoised: bool = False,
     model: str | None = None,
-    statistic: Statistic = "median",
 ) -> Fit:
-    """Coefficients of one model from its points; a point is the `statistic` of its trials, denoised the minimum.
+    """Coefficients of one model from its points; a point is the median of its trials, denoised the minimum.
 
     Raises UsageError for a time that is not positive, lengths below 1 output or 0 prompt tokens, points of several
     models, or too few distinct points (two output lengths at one prompt length are the least that give β).
@@ -100,7 +97,7 @@ def fit(
     names = {p.model for p in points}
     if model is None and len(names) > 1:
         raise UsageError(f"the points are of several models ({', '.join(sorted(names))}); fit one at a time")
-    runtimes = _aggregate(points, min if denoised or statistic == "min" else _median)
+    runtimes = _aggregate(points, min if denoised else _median)
     lengths = defaultdict(list)
     for p, o in runtimes:
         lengths[p].append(o)

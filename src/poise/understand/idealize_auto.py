@@ -18,7 +18,8 @@ import numpy as np
 from msgspec import Struct
 
 from poise.types import UsageError
-from poise.understand.idealize import Coefficients, Statistic, predict
+from poise.understand.idealize import Coefficients, predict
+from poise.understand.pace import steady
 
 # The published grid (Narayanan et al. 2023): 27 prompt lengths x 10 output lengths.
 PROMPTS = (
@@ -48,8 +49,11 @@ _STATED, _MARGIN = 95, 1.15
 Without one the 95th percentile was too small on 1 or 2 of 11 published profiles: their α falls here and there.
 """
 
-_UNQUIET, _PASSES = 0.01, 2
-"""Where points are typically less sure than this, all are measured again, interleaved, up to so many times."""
+_UNQUIET, _UNEVEN, _PASSES, _FREE_S, _SHARE = 0.01, 0.03, 6, 10.0, 0.25
+"""Where points are typically less sure than this, or the machine's pace varies more than that, each new one is measured
+among all the others again, so that a slow phase of the machine meets all alike, and in the end all are, up to so many
+times, as long as that is cheap: some seconds, or a share of what the full grid would take with as many trials.
+"""
 
 Pair = tuple[int, int]
 Measure = Callable[[Sequence[Pair]], Sequence[Sequence[float]]]
@@ -65,11 +69,15 @@ class Design(Struct, frozen=True):
     coefficients: Coefficients
     points: tuple[Pair, ...]
     trials: tuple[tuple[float, ...], ...]
+    seconds: tuple[float, ...]
+    """Each point's time at the steady pace."""
     median_error: float
     p95_error: float
     tile: int
     tile_probability: float
     outliers: tuple[Pair, ...]
+    pace_spread: float
+    """How much the machine's pace varied meanwhile, relative (`pace.Steady.spread`); it is divided out."""
     spent_s: float
     grid_s: float
     """What one trial of each point of the grid would take, so that `spent_s` can be put beside it (x trials)."""
@@ -83,14 +91,12 @@ def auto(
     max_points: int = MAX_POINTS,
     target_p95: float = TARGET_P95,
     seed: int = 0,
-    statistic: Statistic = "median",
 ) -> Design:
     """Choose points, have them measured (`measure` gives the trials of each, in seconds), stop when sure enough.
 
-    `prompts` x `outputs` is the grid that the error is stated for and points are chosen from. The first call of
-    `measure` gets several points at once, so that their repeats can be interleaved; later ones get one. A point is the
-    `statistic` of its trials: where only interference can make a trial late, the minimum is the better one. Where the
-    trials disagree much, all points are measured again at the end: a burst may have caught all trials of one.
+    `prompts` x `outputs` is the grid that the error is stated for and points are chosen from. `measure` interleaves
+    the trials of the points it is given: every round has one of each. A point stands for its time at the machine's
+    steady pace.
     """
     prompts, outputs = sorted(set(prompts)), sorted(set(outputs))
     if len(prompts) < 3 or len(outputs) < 2:
@@ -98,22 +104,28 @@ def auto(
     longest = outputs[-1]
     skeleton = _skeleton(prompts, outputs[0], longest)
     points, waiting = skeleton[:5], skeleton[5:]
-    trials = [tuple(t) for t in measure(points)]
+    first = measure(points)
+    history = _in_rounds(points, first)
     rng = np.random.default_rng(seed)
     passes = 0
     while True:
-        times, noise = _reduced(trials, statistic)
+        now = steady(history)
+        times, noise = [now.seconds[p] for p in points], np.array([now.error[p] for p in points])
+        unquiet = float(np.median(noise)) > _UNQUIET or now.spread > _UNEVEN
         belief = _believe(points, times, noise, prompts, rng)
         centre = belief.centre(model, outputs)
-        errors = belief.times(outputs) / _grid(centre, prompts, outputs) - 1
+        grid = _grid(centre, prompts, outputs)
+        cheap = sum(t for _, t in history) < max(_FREE_S, _SHARE * len(first[0]) * grid.sum())
+        errors = belief.times(outputs) / grid - 1
         p95 = _stated(np.percentile(np.abs(errors), 95, axis=(1, 2)))
         if len(points) < min(max_points, 2 * len(prompts)) and not (len(points) > 5 and p95 <= target_p95):
             point = waiting.pop(0) if waiting else _next(errors, prompts, outputs, points)
-            trials.extend(tuple(t) for t in measure([point]))
             points.append(point)
-        elif float(np.median(noise)) > _UNQUIET and passes < _PASSES:
+            asked = points if unquiet else [point]
+            history += _in_rounds(asked, measure(asked))
+        elif unquiet and cheap and passes < _PASSES:
             passes += 1
-            trials = [old + tuple(new) for old, new in zip(trials, measure(points), strict=True)]
+            history += _in_rounds(points, measure(points))
         else:
             break
     tile, probability = belief.tile()
@@ -122,21 +134,22 @@ def auto(
     return Design(
         coefficients=coefficients,
         points=tuple(points),
-        trials=tuple(trials),
+        trials=tuple(tuple(t for q, t in history if q == p) for p in points),
+        seconds=tuple(times),
         median_error=_stated(np.median(np.abs(errors), axis=(1, 2))),
         p95_error=p95,
         tile=tile,
         tile_probability=probability,
         outliers=tuple(p for p, share in zip(points, belief.outliers, strict=True) if share > 0.5),
-        spent_s=sum(map(sum, trials)),
+        pace_spread=now.spread,
+        spent_s=sum(t for _, t in history),
         grid_s=float(_grid(coefficients, prompts, outputs).sum()),
     )
 
 
-def _reduced(trials: Sequence[Sequence[float]], statistic: Statistic) -> tuple[list[float], Any]:
-    """What stands for each point, and its relative standard error."""
-    reduce = np.min if statistic == "min" else np.median
-    return [float(reduce(t)) for t in trials], _trial_noise(trials, statistic)
+def _in_rounds(points: Sequence[Pair], trials: Sequence[Sequence[float]]) -> list[tuple[Pair, float]]:
+    """Trials in the order in which they were measured: the first of every point, the second of every point …"""
+    return [(p, t) for times in itertools.zip_longest(*trials) for p, t in zip(points, times) if t is not None]
 
 
 def _grid(coefficients: Coefficients, prompts: Sequence[int], outputs: Sequence[int]) -> Any:
@@ -223,8 +236,6 @@ def _believe(points: Sequence[Pair], times: Sequence[float], spread: Any, prompt
     cached = p + o / 2
     o -= 1
     time = np.array(times)
-    if not np.all(np.isfinite(time) & (time > 0)):
-        raise UsageError("a measured time is not positive; measure the profile again")
     scale = time[o == o.min()].max()
     y, top = time / scale, float(max(prompts[-1], p.max()))
     slope = max(float(np.max(np.where(o > 0, y / np.maximum(o, 1), 0))), 1e-9)
@@ -305,24 +316,3 @@ def _alpha_kernel(x: Any, y: Any, smooth: Any, rough: Any) -> Any:
 
 def _outlier_variance(y: Any) -> Any:
     return (_OUTLIER_SPREAD * y) ** 2
-
-
-def _trial_noise(trials: Sequence[Sequence[float]], statistic: Statistic) -> Any:
-    """Relative standard error of each point: its own or the typical one if that is larger; 0 with single trials.
-
-    Median: 1.2533·1.4826·MAD/√n. Minimum, for exponential lateness: (median − minimum)/(n·ln 2), and no less than the
-    gap to the next trial.
-    """
-    if min(map(len, trials)) < 3:
-        return np.zeros(len(trials))
-    own = np.array([_late(np.sort(t)) if statistic == "min" else _spread(np.array(t)) for t in trials])
-    return np.maximum(own, np.median(own))
-
-
-def _late(times: Any) -> float:
-    return float(max(times[1] - times[0], (np.median(times) - times[0]) / (len(times) * np.log(2))) / times[0])
-
-
-def _spread(times: Any) -> float:
-    middle = np.median(times)
-    return float(1.2533 * 1.4826 * np.median(np.abs(times - middle)) / middle / np.sqrt(len(times)))
