@@ -95,11 +95,11 @@ def synthetic(kind: str, seed: int) -> Profile:
     knee = compute(np.array([r.uniform(0, 0.15) * last]))[0] if r.random() < 0.8 else 0.0
     rise = np.maximum(compute(p) - knee, 0)
     alpha = floor * (1 + r.uniform(0, 0.05) * p / last + (ratio - 1) * rise / rise[-1])
-    beta, growth = floor * r.uniform(0.85, 1.0), r.uniform(0, 0.02)
+    beta, growth, onset = floor * r.uniform(0.85, 1.0), r.uniform(0, 0.02), 0.0
     if kind == "small engine":  # on a CPU, reading the cache soon costs more than the weights
-        growth = r.uniform(0.5, 4.0)
+        growth, onset = r.uniform(0.5, 4.0), r.uniform(0.0, 0.05)
     truth = {
-        (int(q), o): float(a + beta * (1 + growth * (q + o / 2) / last) * (o - 1))
+        (int(q), o): float(a * (1 + onset * (o > 1)) + beta * (1 + growth * (q + o / 2) / last) * (o - 1))
         for q, a in zip(p, alpha, strict=True)
         for o in OUTPUTS
     }

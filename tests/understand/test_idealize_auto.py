@@ -128,6 +128,16 @@ def test_decoding_that_slows_with_the_cache_is_learnt():
     assert np.percentile(errors, 95) <= min(0.04, design.p95_error)
 
 
+def test_a_first_step_that_costs_more_is_learnt():
+    """An onset of decoding, on an engine whose decoding slows with the cache."""
+    plain = {(p, o): 0.01 + 1e-4 * p + sum(0.002 + 4e-6 * (p + j) for j in range(1, o)) for p, o in GRID}
+    truth = {(p, o): t + (0.05 * plain[p, 1] if o > 1 else 0.0) for (p, o), t in plain.items()}
+    design = auto(asker(truth, noise=0.003))
+    assert design.coefficients.onset == pytest.approx(0.05, rel=0.3)
+    assert np.percentile(held_out(design, truth), 95) <= min(0.04, design.p95_error)
+    assert auto(asker(plain, noise=0.003)).coefficients.onset == 0
+
+
 def test_a_slow_phase_of_the_machine_is_not_the_points():
     """The trials of a point that is measured alone in a slow phase agree with each other and are wrong."""
     covered, p95s = [], []

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from poise.types import UsageError
-from poise.understand.idealize import Coefficients, Point
+from poise.understand.idealize import Coefficients, Point, predict
 from poise.understand.idealize_files import (
     pick,
     read_coefficients,
@@ -46,6 +46,17 @@ def test_the_cache_s_slope_stands_aside_too(tmp_path):
     bad = Coefficients("m", 0.01, ((1, 0.02),), per_cached_token_s=1e-3, cached_tokens=400.0)
     write_coefficients(tmp_path / "c.json", [bad])
     with pytest.raises(UsageError, match="decoding would take negative time"):
+        read_coefficients(tmp_path / "c.json")
+
+
+def test_the_onset_stands_aside_too(tmp_path):
+    c = Coefficients("m", 0.01, ((1, 0.02),), onset=0.03)
+    write_coefficients(tmp_path / "c.json", [c])
+    assert read_coefficients(tmp_path / "c.json")["m"] == c
+    assert predict(c, 1, 1) == 0.02 and predict(c, 1, 2) == pytest.approx(0.0206 + 0.01)
+    assert predict(c, 1, 2, "helm") == pytest.approx(0.03)
+    write_coefficients(tmp_path / "c.json", [c], {"m": {"onset": -2}})
+    with pytest.raises(UsageError, match="onset must be a share, 0 or more, not -2"):
         read_coefficients(tmp_path / "c.json")
 
 

@@ -133,6 +133,8 @@ def _curve(c: Coefficients) -> str:
     (first, low), (last, high) = c.prompt_s[0], c.prompt_s[-1]
     ends = f"prompts of {first} to {last} tokens take {seconds(low)} to {seconds(high)}"
     text = f"{ends}, each further output token {seconds(c.per_output_token_s)}"
+    if c.onset:
+        text += f", the first of these {percent(c.onset)} of the prompt's time more"
     if not c.per_cached_token_s:
         return text
     more = seconds(1000 * c.per_cached_token_s)

@@ -45,6 +45,8 @@ class Coefficients(Struct, frozen=True):
     """γ: how much longer an output token takes for each token in the cache; 0 in the published form."""
     cached_tokens: float = 0.0
     """s̄: the cached tokens at which `per_output_token_s` holds; of no account without γ."""
+    onset: float = 0.0
+    """What the first step after the prompt costs besides, as a share of α; 0 in the published form."""
     context_tokens: int | None = None
     """The model's context, where known: `predict` refuses prompts beyond it."""
 
@@ -134,6 +136,8 @@ def predict(coefficients: Coefficients, prompt_tokens: float, output_tokens: flo
         )
     alpha = _alpha_helm(coefficients, prompt_tokens) if mode == "helm" else _alpha(coefficients, prompt_tokens)
     gamma = 0.0 if mode == "helm" else coefficients.per_cached_token_s
+    if output_tokens > 1 and mode != "helm":
+        alpha *= 1 + coefficients.onset
     return alpha + decode_s(coefficients, prompt_tokens, output_tokens, gamma) + (coefficients.overhead_s or 0.0)
 
 
@@ -251,7 +255,10 @@ def judge(coefficients: Coefficients, runtimes: dict[tuple[int, int], float], me
     measured = np.array(list(runtimes.values()))
     table, gamma = dict(coefficients.prompt_s), coefficients.per_cached_token_s
     overhead = coefficients.overhead_s or 0.0
-    given = np.array([table[p] + decode_s(coefficients, p, o, gamma) + overhead for p, o in runtimes])
+    onset = coefficients.onset
+    given = np.array(
+        [table[p] * (1 + onset * (o > 1)) + decode_s(coefficients, p, o, gamma) + overhead for p, o in runtimes]
+    )
     relative = np.abs(given / measured - 1)
     total = float(np.sum((measured - measured.mean()) ** 2))
     r2 = 1 - float(np.sum((measured - given) ** 2)) / total if total > 0 else math.nan

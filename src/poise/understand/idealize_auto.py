@@ -4,8 +4,9 @@
 *worked* tokens u(p) = (1 − w)·p + w·tile·⌈p/tile⌉, flat up to a knee: engines round prompts up to tiles, and short ones
 are bound by reading the weights. Tile, share w, knee, roughness and noise are unknown, so every combination is a
 hypothesis, weighed by its marginal likelihood (Rasmussen & Williams 2006, §5.4.1), and so is "point i is an outlier".
-β and its growth with the cached tokens are linear parameters beside α. After a skeleton, the next point is the one
-that lowers the expected relative error over the whole grid most (active learning: Cohn 1996; Gramacy & Apley 2015).
+β, its growth with the cached tokens, and the onset of decoding (a share of α) are linear parameters beside α. After a
+skeleton, the next point is the one that lowers the expected relative error over the whole grid most (active learning:
+Cohn 1996; Gramacy & Apley 2015).
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ _TILE_PRIOR = 1.0
 _SHARES = (0.3, 0.5, 0.7, 0.9)
 _KNEES = (0.0, 1 / 16, 1 / 8, 1 / 4)
 _SMOOTH, _ROUGH = (0.1, 0.5, 2.0), (0.02, 0.1)
-_GROWTH = (0.05, 2.0)
-"""Spread of β's relative growth from an empty cache to the longest prompt: little mostly, much on small engines."""
+_GROWTH = ((0.05, 0.0), (2.0, 0.03))
+"""Spreads of β's relative growth from an empty cache to the longest prompt, and of what the first step after a prompt
+costs besides, as a share of α: little and none mostly, much of both on small engines, where the cache is not for free.
+"""
+_ONSET = 0.002
+"""An onset below this is none."""
 _NOISE = 0.005
 """Relative error of a point beyond what its trials show."""
 _OUTLIER_PRIOR, _OUTLIER_SPREAD = 0.02, 0.3
@@ -164,6 +169,7 @@ class _Belief(Struct):
     alpha: Any
     beta: Any
     gamma: Any
+    onset: Any
     tiles: dict[int, float]
     outliers: list[float]
 
@@ -171,18 +177,25 @@ class _Belief(Struct):
         """Sampled T at every point of the grid: samples x prompts x outputs."""
         context = np.array(self.prompts)[:, None] + np.array(outputs) / 2
         decode = (np.array(outputs) - 1) * (self.beta[:, None, None] + self.gamma[:, None, None] * context)
-        return self.alpha[:, :, None] + decode
+        begun = 1 + self.onset[:, None, None] * (np.array(outputs) > 1)
+        return self.alpha[:, :, None] * begun + decode
 
     def centre(self, model: str, outputs: Sequence[int]) -> Coefficients:
         """Coefficients of the mean, α monotone; a γ that moves β by less than 5 % over the prompts is none."""
         alpha = np.maximum.accumulate(self.alpha.mean(axis=0)).tolist()
-        beta, gamma = float(self.beta.mean()), float(self.gamma.mean())
+        beta, gamma, onset = float(self.beta.mean()), float(self.gamma.mean()), float(self.onset.mean())
         steps = np.array(outputs) - 1.0
         cached = float(np.mean(self.prompts) + np.average(np.array(outputs) / 2, weights=steps))
         table = tuple(zip(self.prompts, alpha, strict=True))
         sloped = gamma * self.prompts[-1] > 0.05 * (beta + gamma * cached)
         return Coefficients(
-            model, beta + gamma * cached, table, None, gamma if sloped else 0.0, cached if sloped else 0.0
+            model,
+            beta + gamma * cached,
+            table,
+            None,
+            gamma if sloped else 0.0,
+            cached if sloped else 0.0,
+            onset if onset > _ONSET else 0.0,
         )
 
     def tile(self) -> tuple[int, float]:
@@ -204,14 +217,16 @@ def _skeleton(prompts: Sequence[int], first: int, longest: int) -> list[Pair]:
 def _next(errors: Any, prompts: Sequence[int], outputs: Sequence[int], taken: Sequence[Pair]) -> Pair:
     """The point whose measurement shrinks the summed spread of relative errors most, given the samples' covariances.
 
-    Candidates have the least or the most output tokens: those tell α and β apart best.
+    Candidates have the least or the most output tokens, which tell α and β apart best, or a few, which tell
+    the onset where the prompt is known.
     """
     centred = (errors - errors.mean(axis=0)).reshape(len(errors), -1)
     variance = centred.var(axis=0)
     best, most = None, -1.0
+    few = min(2, len(outputs) - 1)
     for row, prompt in enumerate(prompts):
-        for column in (0, len(outputs) - 1):
-            if (prompt, outputs[column]) in taken:
+        for column in sorted({0, few, len(outputs) - 1}):
+            if (prompt, outputs[column]) in taken or (column == few and (prompt, outputs[0]) not in taken):
                 continue
             seen = centred[:, row * len(outputs) + column]
             explained = (seen @ centred / len(seen)) ** 2 / (seen.var() + _NOISE**2)
@@ -246,31 +261,37 @@ def _believe(points: Sequence[Pair], times: Sequence[float], spread: Any, prompt
     at = np.array([_warp(p, *w) for w in warps]) / ends
     grid_p = np.array(prompts, float)
     grid = np.array([_warp(grid_p, *w) for w in warps]) / ends
-    hyper = np.array(list(itertools.product(_SMOOTH, _ROUGH, _GROWTH)))
+    hyper = np.array([(s, r, *g) for s, r, g in itertools.product(_SMOOTH, _ROUGH, _GROWTH)])
 
     # Covariance of the measured values under every warp (rows) and roughness and growth (columns).
-    smooth, rough, growth = hyper.T[:, :, None, None] ** 2
+    smooth, rough, growth, onset = hyper.T[:, :, None, None] ** 2
     cov = _alpha_kernel(at[:, None], at[:, None], smooth, rough)
     cov = cov + slope**2 * (np.outer(o, o) + growth * np.outer(o * cached, o * cached) / top**2)
+    # The onset's share is of α, for which here stands what was measured at one output token.
+    alone = o == o.min()
+    by_prompt = np.argsort(p[alone])
+    begun = (o > 0) * np.interp(p, p[alone][by_prompt], y[alone][by_prompt])
+    cov = cov + onset * np.outer(begun, begun)
     cov = cov + np.diag((_NOISE**2 + spread**2) * y**2)
     weights = _weights(cov, y, prior)
 
     warp, h, outlier = np.unravel_index(rng.choice(weights.size, _SAMPLES, p=weights.ravel()), weights.shape)
     late = (np.arange(1, len(y) + 1) == outlier[:, None]) * _outlier_variance(y)
     seen = cov[warp, h] + late[:, :, None] * np.eye(len(y))
-    smooth, rough, growth = (hyper[h] * (1, 1, slope)).T[:, :, None, None] ** 2
-    to_beta = np.stack(np.broadcast_arrays(slope**2 * o, growth[:, 0] * o * cached / top), axis=1)
+    smooth, rough, growth, onset = (hyper[h] * (1, 1, slope, 1)).T[:, :, None, None] ** 2
+    to_beta = np.stack(np.broadcast_arrays(slope**2 * o, growth[:, 0] * o * cached / top, onset[:, 0] * begun), axis=1)
     cross = np.concatenate([_alpha_kernel(grid[warp], at[warp], smooth, rough), to_beta], axis=1)
-    own = np.zeros((_SAMPLES, len(prompts) + 2, len(prompts) + 2))
-    own[:, :-2, :-2] = _alpha_kernel(grid[warp], grid[warp], smooth, rough)
-    own[:, -2, -2], own[:, -1, -1] = slope**2, growth[:, 0, 0]
+    own = np.zeros((_SAMPLES, len(prompts) + 3, len(prompts) + 3))
+    own[:, :-3, :-3] = _alpha_kernel(grid[warp], grid[warp], smooth, rough)
+    own[:, -3, -3], own[:, -2, -2], own[:, -1, -1] = slope**2, growth[:, 0, 0], onset[:, 0, 0]
     draws = _draw(seen, cross, own, y, rng)
     by_warp = weights.sum(axis=(1, 2))
     return _Belief(
         prompts=tuple(prompts),
-        alpha=np.maximum(draws[:, :-2] * scale, 1e-12),
-        beta=np.maximum(draws[:, -2] * scale, 0.0),
-        gamma=np.maximum(draws[:, -1] * scale / top, 0.0),
+        alpha=np.maximum(draws[:, :-3] * scale, 1e-12),
+        beta=np.maximum(draws[:, -3] * scale, 0.0),
+        gamma=np.maximum(draws[:, -2] * scale / top, 0.0),
+        onset=draws[:, -1],
         tiles={t: float(sum(w for w, (u, _, _) in zip(by_warp, warps, strict=True) if u == t)) for t in tiles},
         outliers=[float(w) for w in weights.sum(axis=(0, 1))[1:]],
     )
@@ -299,6 +320,7 @@ def _draw(seen: Any, cross: Any, own: Any, y: Any, rng: Any) -> Any:
     # Prompts below the knee are one and the same value: a little on the diagonal keeps the root real.
     root = np.linalg.cholesky(left + 1e-9 * np.eye(left.shape[1]))
     noise = rng.standard_normal((*left.shape[:2], 1))
+    noise -= noise.mean(axis=0)  # so that the mean of the draws is nearly that of the Gaussians
     return (gain.transpose(0, 2, 1) @ y[:, None] + root @ noise)[..., 0]
 
 

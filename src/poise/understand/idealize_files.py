@@ -96,6 +96,8 @@ def write_coefficients(
         known: dict[str, float | None] = {"context_tokens": c.context_tokens}
         if c.per_cached_token_s:
             known |= {"runtime_per_cached_token": c.per_cached_token_s, "cached_tokens": c.cached_tokens}
+        if c.onset:
+            known |= {"onset": c.onset}
         extra = {k: v for k, v in {**known, **(notes or {}).get(c.model, {})}.items() if v is not None}
         if extra:
             entry["poise"] = extra
@@ -138,8 +140,11 @@ def _coefficients(where: str, name: str, entry: Any) -> Coefficients:
     centre = _seconds(where, notes, "cached_tokens") if gamma else 0.0
     if gamma * centre > beta * (1 + 1e-9):
         raise UsageError(f"{where}: runtime_per_cached_token is so large that decoding would take negative time")
+    onset = notes.get("onset", 0.0)
+    if isinstance(onset, bool) or not isinstance(onset, int | float) or not 0 <= onset < math.inf:
+        raise UsageError(f"{where}: onset must be a share, 0 or more, not {onset!r}")
     limit = context if isinstance(context, int) and not isinstance(context, bool) else None
-    return Coefficients(name, beta, tuple(prompt), overhead, gamma, centre, limit)
+    return Coefficients(name, beta, tuple(prompt), overhead, gamma, centre, float(onset), limit)
 
 
 def _seconds(where: str, entry: dict[str, Any], key: str) -> float:
