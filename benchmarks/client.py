@@ -3,6 +3,7 @@
     python benchmarks/client.py                 # the whole `poise run` command, every figure
     python benchmarks/client.py --wire          # only the backend in a bare loop: what the wire alone can do
     python benchmarks/client.py --bare          # a Protocol that only stamps reads: what this machine allows
+    python benchmarks/client.py --peers         # GuideLLM, AIPerf, aiohttp and httpx beside it (client_peers.py)
     python benchmarks/client.py --only streams  # one group: streams, speed, stalls, open, many
 
 The client (all its processes) is pinned to one core, the mock server to another. Errors compare what the records say
@@ -73,6 +74,8 @@ class Measured(msgspec.Struct):
     rss_mb: float
     start_s: float
     """Command start to the very first request."""
+    all_cpu_s: float
+    """CPU seconds of the client from the command's start to its end."""
     server_s: float | None
     """CPU seconds of the server meanwhile."""
     end_s: float
@@ -148,6 +151,7 @@ def by_command(
         others / (last - first) * 1e9,
         family.peak_mb,
         (begin - started) / 1e9,
+        family.history[-1][1],
         server_s,
         (last - first) / 1e9,
     )
@@ -204,7 +208,9 @@ def by_wire(
     cpu_s += time.process_time() - began
     prompts = {r.id: prompt_sha(r.messages[-1].content) for r in requests if r.messages}
     rss_mb = psutil.Process().memory_info().rss / 1e6
-    return Measured(records, prompts, read_truth(truth, set(prompts.values())), cpu_s, 0.0, rss_mb, 0.0, None, wall_s)
+    return Measured(
+        records, prompts, read_truth(truth, set(prompts.values())), cpu_s, 0.0, rss_mb, 0.0, cpu_s, None, wall_s
+    )
 
 
 class Bare(asyncio.Protocol):
@@ -265,7 +271,7 @@ def by_bare(
         records.append(drive.record(Request(str(i), str(i), "generate", ""), raw, answer, "measure", 0, 1))
     prompts = {str(i): prompt_sha(f"question {i}") for i in range(n)}
     found = read_truth(truth, set(prompts.values()))
-    return Measured(records, prompts, found, spent_s, 0.0, resident_mb(os.getpid()), 0.0, None, 0.0)
+    return Measured(records, prompts, found, spent_s, 0.0, resident_mb(os.getpid()), 0.0, spent_s, None, 0.0)
 
 
 class Family:
@@ -292,10 +298,9 @@ class Family:
             for pid in known:
                 self.spent[pid] = max(self.spent.get(pid, 0.0), cpu_s(pid))
             looks += 1
-            mine = sum(self.spent.values())
-            self.history.append(
-                (time.perf_counter_ns(), mine, busy_s() - mine - cpu_s(self.server) - cpu_s(os.getpid()))
-            )
+            mine, server = sum(self.spent.values()), cpu_s(self.server)
+            others = busy_s() - mine - server - cpu_s(os.getpid())
+            self.history.append((time.perf_counter_ns(), mine, server, others))
 
     def between(self, start_ns: int, end_ns: int) -> list[float]:
         """CPU seconds (of the family, the server, others) from the last look before to the first after these times."""
@@ -470,9 +475,15 @@ def main() -> None:
     parser.add_argument("--wire", action="store_true")
     parser.add_argument("--bare", action="store_true")
     parser.add_argument("--only", choices=GROUPS, action="append")
+    parser.add_argument("--peers", action="store_true", help="other clients beside poise, in one table")
+    parser.add_argument("--peers-dir", type=Path, help="their environments (default: made in a temporary folder)")
     chosen = parser.parse_args()
     if len(CORES) < 2:
         sys.exit("this benchmark needs two cores: one for the client, one for the server")
+    if chosen.peers:
+        import client_peers
+
+        return client_peers.compare(chosen.peers_dir)
     mode = "bare" if chosen.bare else "wire" if chosen.wire else "run"
     measure = {"bare": by_bare, "wire": by_wire, "run": by_command}[mode]
     figures = [Figure("machine", "this core", "one turn of a Python loop", turn_ns(), "ns")]

@@ -164,7 +164,8 @@ def test_an_event_has_the_time_of_the_read_that_completed_it() -> None:
         exchange = Exchange()
         exchange.code, exchange.headers_ns = 200, 1
         exchange.parts = [body[:at], body[at:]]
-        exchange.marks = [(10, 1), (20, 2)]
+        exchange.times.extend([10, 20])
+        exchange.stops.extend([1, 2])
         stamps, answer = read_answer(exchange, CAP, None)
         assert answer.pieces == ["é", "b"]
         assert [ns for ns, _ in stamps] == [10 if end <= at else 20 for end in ends], at
@@ -175,7 +176,8 @@ def read_events(datas: list[str]) -> tuple[list[str], str]:
     exchange.code, exchange.headers_ns, exchange.framed = 200, 1, True
     for i, data in enumerate(datas):
         exchange.parts.append(f"data: {data}\n\n".encode())
-        exchange.marks.append((i, i + 1))
+        exchange.times.append(i)
+        exchange.stops.append(i + 1)
     _, answer = read_answer(exchange, CAP, None)
     return answer.pieces, answer.status
 

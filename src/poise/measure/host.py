@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +164,8 @@ def _virtualised() -> bool | None:
 
 
 def _packages() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version  # the monitor, small as it is, imports this module too
+
     found = {}
     for name in PACKAGES:
         try:

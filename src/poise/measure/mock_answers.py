@@ -75,6 +75,7 @@ class Script:
         self.answers = _read_answers(config.answers)
         self.drawn = any((config.jitter, config.stall_share, config.error_share, config.accuracy < 1))
         self.memory: dict[tuple[Any, ...], Plan] = {}
+        self.said: dict[tuple[Any, ...], tuple[list[bytes], list[bytes], int]] = {}
 
     def plan(self, body: dict[str, Any], chat: bool) -> Plan:
         """A request's whole answer. What needs no draw is planned once: a burst must not queue behind planning."""
@@ -96,14 +97,37 @@ class Script:
             reasoning = [f"r{i} " for i in range(config.reasoning_tokens)]
             n = len(words) + len(reasoning)
             counts = {"prompt_tokens": prompt_tokens, "completion_tokens": n, "total_tokens": prompt_tokens + n}
-            make = _stream if stream else _document
-            chunks, texts = make(words, reasoning, chat, finish, counts if usage else None, config)
-            frames = [*map(chunked, chunks[:-1]), chunked(chunks[-1]) + END] if stream else chunks
+            if stream:
+                chunks, frames, texts = self._stream(words, reasoning, chat, finish, counts if usage else None)
+            else:
+                chunks, texts = _document(words, reasoning, chat, finish, counts if usage else None)
+                frames = chunks
             plan = Plan(chunks, frames, self._times(len(chunks), texts, draw), fault)
             if self.drawn:
                 return plan
             self.memory[key] = plan
         return self.memory[key]
+
+    def _stream(
+        self, words: list[str], reasoning: list[str], chat: bool, finish: str, counts: dict[str, int] | None
+    ) -> tuple[list[bytes], list[bytes], int]:
+        """Events, the same as HTTP chunks, and how many carry text. What is said alike is encoded once."""
+        key = (chat, finish, *words, None, *reasoning)
+        if key not in self.said:
+            events = []
+            for name, tokens in (("reasoning_content", reasoning), ("content", words)):
+                for i in range(0, len(tokens), self.config.tokens_per_chunk):
+                    text = "".join(tokens[i : i + self.config.tokens_per_chunk])
+                    events.append(_choice_event({"delta": {name: text}} if chat else {"text": text}, None))
+            texts = len(events)
+            events.append(_choice_event({"delta": {}} if chat else {"text": ""}, finish))
+            self.said = {key: (events, [chunked(event) for event in events], texts)}
+        events, frames, texts = self.said[key]
+        tail = [] if counts is None else [_event({"id": "mock", "choices": [], "usage": counts})]
+        tail += [b"data: [DONE]\n\n"] * self.config.done
+        frames = [*frames, *map(chunked, tail)]
+        frames[-1] += END
+        return [*events, *tail], frames, texts
 
     def _words(self, text: str | None, limit: int) -> list[str]:
         text = self.config.text if text is None else text
@@ -173,28 +197,6 @@ def _read_answers(path: str | None) -> dict[str, str]:
         raise UsageError(f'answers file {path}: expected one {{"prompt", "answer"}} a line ({e})') from None
 
 
-def _stream(
-    words: list[str],
-    reasoning: list[str],
-    chat: bool,
-    finish: str,
-    counts: dict[str, int] | None,
-    config: MockConfig,
-) -> tuple[list[bytes], int]:
-    events = []
-    for name, tokens in (("reasoning_content", reasoning), ("content", words)):
-        for i in range(0, len(tokens), config.tokens_per_chunk):
-            text = "".join(tokens[i : i + config.tokens_per_chunk])
-            events.append(_choice_event({"delta": {name: text}} if chat else {"text": text}, None))
-    texts = len(events)
-    events.append(_choice_event({"delta": {}} if chat else {"text": ""}, finish))
-    if counts is not None:
-        events.append(_event({"id": "mock", "choices": [], "usage": counts}))
-    if config.done:
-        events.append(b"data: [DONE]\n\n")
-    return events, texts
-
-
 def _choice_event(said: dict[str, Any], finish: str | None) -> bytes:
     return _event({"id": "mock", "choices": [{"index": 0, **said, "finish_reason": finish}]})
 
@@ -209,7 +211,6 @@ def _document(
     chat: bool,
     finish: str,
     counts: dict[str, int] | None,
-    config: MockConfig,
 ) -> tuple[list[bytes], int]:
     message = {"role": "assistant", "content": "".join(words)}
     if reasoning:

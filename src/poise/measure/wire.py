@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from array import array
 from collections.abc import Coroutine
 from time import perf_counter_ns as now
 from typing import Any, TypeVar, cast
@@ -23,18 +24,20 @@ MAX_HEADER_BYTES = 256 * 1024
 
 
 class Exchange:
-    """One request's answer as it came: `parts` of the body, and after each read (time, number of parts so far).
+    """One request's answer as it came: `parts` of the body; after each read, its time and how many parts there were.
 
     `failure` is None when the message was complete; else what ended it, with whatever arrived before kept.
     """
 
     __slots__ = (
-        "code", "done_ns", "failure", "framed", "headers", "headers_ns", "marks", "parts", "sent_ns", "timed_out",
+        "code", "done_ns", "failure", "framed", "headers", "headers_ns", "parts", "sent_ns", "stops", "timed_out",
+        "times",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        self.marks: list[tuple[int, int]] = []
+        self.times = array("q")
+        self.stops = array("q")
         self.headers: list[tuple[bytes, bytes]] = []
         self.code = 0
         self.framed = False
@@ -47,7 +50,7 @@ class Exchange:
     def segments(self) -> list[tuple[int, bytes]]:
         """The body with its times: one entry per read that brought any."""
         out, start = [], 0
-        for ns, stop in self.marks:
+        for ns, stop in zip(self.times, self.stops, strict=True):
             if stop == start + 1:
                 out.append((ns, self.parts[start]))
             elif stop > start:
@@ -89,9 +92,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as e:
             self.reusable = False
             if not self.complete:
-                exchange.marks.append((ns, len(exchange.parts)))
+                exchange.times.append(ns)
+                exchange.stops.append(len(exchange.parts))
                 return self._fail("protocol", f"the reply is not HTTP/1.1 ({type(e).__name__})")
-        exchange.marks.append((ns, len(exchange.parts)))
+        exchange.times.append(ns)
+        exchange.stops.append(len(exchange.parts))
         if self.complete:
             exchange.done_ns = ns
             return self._end()
@@ -109,7 +114,7 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             return
         if exc is None and exchange.headers_ns is not None and not exchange.framed:
-            exchange.done_ns = exchange.marks[-1][0]  # a body that the end of the connection delimits
+            exchange.done_ns = exchange.times[-1]  # a body that the end of the connection delimits
             self._end()
         elif exc is None:
             self._fail("closed", f"the server closed the connection {_when(exchange)}")
@@ -216,7 +221,7 @@ def send_now(transport: asyncio.Transport, data: bytes) -> None:
 
 
 def _when(exchange: Exchange) -> str:
-    if not exchange.marks:
+    if not exchange.times:
         return "before it answered"
     return "within its answer" if exchange.headers_ns is not None else "within the reply's head"
 
