@@ -145,7 +145,15 @@ def _write_cell(run: Path, spec: CellSpec, model: Model, deployment: Deployment)
     samples = {a.sample.id: a.sample for a in spec.asked}
     kind = "choice" if spec.mode == "choice" else "generate"
     requests = {
-        r.request_id: Request(r.request_id, r.sample_id, kind, f"asked-{r.sample_id}", prompt=f"{r.sample_id}?")
+        r.request_id: Request(
+            r.request_id,
+            r.sample_id,
+            kind,
+            f"asked-{r.sample_id}",
+            prompt=f"{r.sample_id}?",
+            max_tokens=spec.generation.max_tokens or 0,
+            min_tokens=spec.generation.min_tokens,
+        )
         for a in spec.asked
         for r in a.records
         if r.phase == "measure"

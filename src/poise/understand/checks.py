@@ -102,16 +102,24 @@ def _cut(data: CellData) -> Check | None:
 
 
 def _length(data: CellData) -> Check | None:
-    """Answers whose length was fixed (min_tokens = max_tokens) but came out otherwise."""
-    wanted = data.cell.generation.max_tokens
-    if not wanted or data.cell.generation.min_tokens != wanted:
+    """Prompts or answers whose length was fixed but came out otherwise."""
+    asked = {r.sample_id: r for r in data.folder.requests()}
+    if not any(r.prompt_tokens or 0 < r.max_tokens <= r.min_tokens for r in asked.values()):
         return None
-    got = data.columns.n_out[data.columns.ok & ~np.isnan(data.columns.n_out)]
-    off = int((got != wanted).sum())
-    if not off:
+    c, evidence = data.columns, []
+    for what, got, of in (
+        ("prompts", c.n_prompt, {s: r.prompt_tokens for s, r in asked.items()}),
+        ("answers", c.n_out, {s: r.max_tokens if r.max_tokens <= r.min_tokens else None for s, r in asked.items()}),
+    ):
+        wanted = np.array([of.get(s) or np.nan for s in c.sample], dtype=float)
+        known = c.ok & ~np.isnan(got) & ~np.isnan(wanted)
+        off = int((got[known] != wanted[known]).sum())
+        if off:
+            means = f"mean {got[known].mean():.1f}, asked {wanted[known].mean():.1f}"
+            evidence.append(f"{off} of {int(known.sum())} {what} are not as many tokens long as asked ({means})")
+    if not evidence:
         return None
-    evidence = f"{off} of {len(got)} answers are not {wanted} tokens long (mean {got.mean():.1f})"
-    return Check("length_not_held", "warn", evidence, "compare times per token, not per request")
+    return Check("length_not_held", "warn", "; ".join(evidence), "compare times per token, not per request")
 
 
 def _stalled(data: CellData) -> Check | None:

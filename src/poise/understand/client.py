@@ -184,19 +184,19 @@ def _bound(known: Facts) -> Check | None:
 def _not_delivered(data: CellData, known: Facts) -> Check | None:
     """The load that was asked did not come about: how much of it did, and whose limit it was."""
     load, c = data.cell.load, data.columns
-    if load.kind == "closed" and load.value <= 1:
+    if (load.form == "closed" and load.width <= 1) or load.scenario == "offline":
         return None
     numbers = delivered(data)
     share = numbers.get("load_delivered")
-    if load.kind == "closed" and c.windows and max(len(w.sent_ns) for w in c.windows) <= load.value:
-        evidence = f"{len(c) // data.folders} requests cannot keep {load.value:g} places taken"
-        return Check("load_not_delivered", "warn", evidence, f"ask at least {10 * load.value:g} (limit, or requests)")
+    if load.form == "closed" and c.windows and max(len(w.sent_ns) for w in c.windows) <= load.width:
+        evidence = f"{len(c) // data.folders} requests cannot keep {load.width} places taken"
+        return Check("load_not_delivered", "warn", evidence, f"ask at least {10 * load.width} (limit, or requests)")
     dropped = sum(f == "dropped" for f in c.failure)
     late = known.late and known.idle
     if share is None or share.value is None or (share.value >= DELIVERED and not dropped and not late):
         return None
-    if load.kind == "closed":
-        evidence = f"{numbers['delivered_concurrency'].value:.3g} requests in flight of {load.value:g} asked"
+    if load.form == "closed":
+        evidence = f"{numbers['delivered_concurrency'].value:.3g} requests in flight of {load.width} asked"
     else:
         evidence = f"{numbers['delivered_rps'].value:.4g} requests/s sent of {numbers['asked_rps'].value:.4g} asked"
     evidence += f" ({share.value:.1%})"

@@ -46,10 +46,10 @@ def most_flying(window: Window) -> int:
 
 def _concurrency(data: CellData) -> dict[str, Estimate]:
     load, windows = data.cell.load, data.columns.windows
-    if load.kind == "batch" or not windows:
+    if load.form == "batch" or not windows:
         reason = "a static batch is handed over whole" if windows else data.cell.reason or "nothing was sent"
         return {n: absent(reason, "", "higher") for n in ("delivered_concurrency", "load_delivered", "in_flight.max")}
-    asked = int(load.value) if load.kind == "closed" else None
+    asked = load.width if load.form == "closed" and load.scenario != "offline" else None
     largest = max(map(most_flying, windows))
     most = Estimate(float(largest), None, None, len(windows), "", None, "largest seen; no interval")
     mean = _mean_flying(windows, asked)

@@ -24,6 +24,7 @@ from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
 from poise.understand.judges import agreement, sentence
 from poise.understand.knee import knee, knee_sentence
+from poise.understand.mlperf import mlperf
 from poise.understand.outcome import by_outcome
 from poise.understand.resources import resources
 from poise.understand.score import keep
@@ -107,6 +108,7 @@ def _cell(
     numbers = quality.quality(data) | _balanced(marks, data.scores.unscored or reason or why) | estimates.times(data)
     numbers |= stalls(data) | estimates.throughput(data) | delivered(data) | client(data) | at_limit(data)
     numbers |= by_outcome(data) | agreement(data, cells) | resources(data) | _cost(data)
+    numbers |= mlperf(data, numbers)
     tables, found = quality.tables(data), checks(data, cells)
     if data.cell.load.kind == "search":
         numbers, tables = knee(data, cells)
