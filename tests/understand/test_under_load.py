@@ -54,7 +54,7 @@ def strained(kind: str, lost: int = 15) -> list[Any]:
 )
 def test_what_got_worse_and_why(tmp_path: Path, kind: str, reason: str) -> None:
     high, low = loaded(tmp_path, (Load("closed", 64), strained(kind)), (Load("closed", 1), calm()))
-    assert "quality_under_load" not in low.estimates and "under_load" not in low.tables
+    assert "the lowest load" in (low["quality_under_load"].reason or "") and "under_load" not in low.tables
     effect = high.tables["under_load"]
     assert effect["against"] == "closed 1" and effect["n"] == 100
     assert (effect["quality_there"], effect["quality_here"]) == pytest.approx((0.8, 0.65))
@@ -104,3 +104,4 @@ def test_one_load_or_nothing_scored_says_nothing(tmp_path: Path) -> None:
     (alone,) = loaded(tmp_path / "a", (Load("closed", 1), calm()))
     _, unscored = loaded(tmp_path / "b", (Load("closed", 1), calm()), (Load("closed", 8), calm()), metrics=())
     assert "under_load" not in alone.tables | unscored.tables
+    assert "quality_under_load" not in alone.estimates | unscored.estimates

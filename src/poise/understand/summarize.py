@@ -50,10 +50,7 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
     effects = under_load(cells)
-    found = [
-        _cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c)), effects.get(id(c)))
-        for c in cells
-    ]
+    found = [_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c)), effects) for c in cells]
     summary = Summary(
         format=FORMAT,
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
@@ -100,7 +97,11 @@ def _finite(value: Any) -> Any:
 
 
 def _cell(
-    data: CellData, cells: Sequence[CellData], marks: Marks | None, reason: str | None, effect: UnderLoad | None
+    data: CellData,
+    cells: Sequence[CellData],
+    marks: Marks | None,
+    reason: str | None,
+    effects: dict[int, UnderLoad | None],
 ) -> CellSummary:
     c = data.columns
     state, why = state_of(data)
@@ -112,9 +113,10 @@ def _cell(
     tables, found = quality.tables(data), checks(data, cells)
     if data.cell.load.kind == "search":
         numbers, tables = knee(data, cells)
-    if effect is not None:
+    if id(data) in effects:
+        effect = effects[id(data)]
         numbers["quality_under_load"] = quality_estimate(effect)
-        tables["under_load"] = msgspec.to_builtins(effect)
+        tables |= {"under_load": msgspec.to_builtins(effect)} if effect else {}
         found += [check] if (check := falls(effect)) else []
     return CellSummary(
         id=data.cell.id,

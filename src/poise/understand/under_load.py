@@ -17,6 +17,7 @@ from poise.plan.spec import Load
 from poise.types import Check, Estimate
 from poise.understand import statistics as st
 from poise.understand.compare import asked, difference, means
+from poise.understand.estimates import absent
 from poise.understand.gather import CellData
 
 Rows = list[list[int]]
@@ -64,20 +65,23 @@ class UnderLoad(Struct, frozen=True):
         return self.p_adjusted < 0.05 and self.difference.value is not None and self.difference.value < 0
 
 
-def under_load(cells: Sequence[CellData]) -> dict[int, UnderLoad]:
-    """By the identity of each cell that has a lower load to be held against."""
+def under_load(cells: Sequence[CellData]) -> dict[int, UnderLoad | None]:
+    """By the identity of each cell of a system with several loads; None for the lowest, which the others are held
+    against."""
     groups: dict[tuple[str, str, str], list[CellData]] = {}
     for c in cells:
         if len(c.columns) and c.scores.first is not None:
             groups.setdefault((c.cell.model.name, c.deployment, c.cell.task.name), []).append(c)
     found: dict[int, UnderLoad] = {}
+    lows: dict[int, UnderLoad | None] = {}
     for members in groups.values():
         lowest, *others = sorted(members, key=lambda c: _height(c.cell.load))
         for other in others:
             if other.cell.task.target_sha == lowest.cell.task.target_sha and (effect := _effect(lowest, other)):
                 found[id(other)] = effect
+                lows[id(lowest)] = None
     adjusted = st.holm([e.p for e in found.values()])
-    return {key: replace(e, p_adjusted=p) for (key, e), p in zip(found.items(), adjusted)}
+    return lows | {key: replace(e, p_adjusted=p) for (key, e), p in zip(found.items(), adjusted)}
 
 
 def _height(load: Load) -> tuple[int, float]:
@@ -170,15 +174,17 @@ def _share(c: CellData, rows: Rows, which: NDArray[np.bool_]) -> float:
 # ---------------------------------------------------------------- what is said of it
 
 
-def quality_estimate(effect: UnderLoad) -> Estimate:
+def quality_estimate(effect: UnderLoad | None) -> Estimate:
     """The paired difference to the lowest load, as an estimate of the cell."""
+    if effect is None:
+        return absent("this is the lowest load, which the others are held against", "", "higher")
     method = f"against {effect.against}, {effect.difference.method}; p = {effect.p_adjusted:.2g} after Holm"
     return replace(effect.difference, method=method)
 
 
-def falls(effect: UnderLoad) -> Check | None:
+def falls(effect: UnderLoad | None) -> Check | None:
     """`quality_falls`, where the data show it."""
-    if not effect.falls:
+    if effect is None or not effect.falls:
         return None
     d = effect.difference
     spread = "" if d.lo is None or d.hi is None else f" [{d.lo:.3f}, {d.hi:.3f}]"
