@@ -45,6 +45,8 @@ def test_every_metric_has_the_three_states(name):
     if name in ("nontoxic", "toxicity"):
         right = none = Sample("1", {"words": "mine"}, "rude\nvery rude")
         best = 1.0 if name == "nontoxic" else 0.0
+    if name in ("rating", "preference"):  # a judge's words, in the order "the judged answer second"
+        answer = {"rating": "10", "preference": "B"}[name]
     if name.startswith("bias."):
         right = Sample("1", {"biased": answer, "unknown": "b", "ambiguous": name[5] == "a"}, answer, (answer, "b"))
         none = right

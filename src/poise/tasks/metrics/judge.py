@@ -6,6 +6,7 @@ judged cells they are: q = (rating - 1)/9, and win 1, tie ½, loss 0 (METRICS §
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,9 +24,16 @@ class Rating:
     about_others = True
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        if answer is None:
-            return Score(None, reason=f"the judge gave no single rating from {LOWEST} to {HIGHEST}")
-        return Score(float(answer), answer=answer)
+        try:
+            value = float(answer or "nan")
+        except ValueError:
+            value = math.nan
+        if not LOWEST <= value <= HIGHEST:
+            return Score(None, answer=answer, reason=f"the judge gave no single rating from {LOWEST} to {HIGHEST}")
+        return Score(value, answer=answer)
+
+    def signature(self, sample: Sample | None = None) -> str:
+        return f"rating v{self.version}"
 
 
 class Preference:
@@ -35,12 +43,12 @@ class Preference:
     about_others = True
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        if answer is None:
-            return Score(None, reason="the judge gave no single verdict")
-        if answer == "tie":
-            return Score(0.5, answer=answer)
-        own = "A" if sample.fields.get("order") == "ab" else "B"
-        return Score(float(answer == own), answer=answer)
+        own, other = ("A", "B") if sample.fields.get("order") == "ab" else ("B", "A")
+        value = {own: 1.0, "tie": 0.5, other: 0.0}.get(answer or "")
+        return Score(value, answer=answer, reason="the judge gave no single verdict" if value is None else None)
+
+    def signature(self, sample: Sample | None = None) -> str:
+        return f"preference v{self.version}"
 
 
 class Judged:
