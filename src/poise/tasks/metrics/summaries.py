@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,33 +15,98 @@ from poise.tasks.metrics.lines import references
 from poise.types import Sample, Score
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-
-
-class _Tokenizer:
-    """rouge-score's own tokens; a word is stemmed once, which is most of the work."""
-
-    def __init__(self) -> None:
-        from rouge_score.tokenizers import DefaultTokenizer
-
-        self._tokens_of = lru_cache(maxsize=200_000)(DefaultTokenizer(use_stemmer=True).tokenize)
-
-    def tokenize(self, text: str) -> list[str]:
-        # Its tokens never span anything but letters and digits, so words can be treated one by one.
-        return [token for word in text.split() for token in self._tokens_of(word)]
+Tokens = list[str]
 
 
 @cache
-def _scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
+def _tokens_of() -> Callable[[str], Tokens]:
+    """rouge-score's own tokens of a word; a word is stemmed once, which is most of the work."""
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    return RougeScorer(list(KINDS), tokenizer=_Tokenizer())
+    return lru_cache(maxsize=200_000)(DefaultTokenizer(use_stemmer=True).tokenize)
+
+
+def _tokens(text: str) -> Tokens:
+    # Its tokens never span anything but letters and digits, so words can be treated one by one.
+    tokens_of = _tokens_of()
+    return [token for word in text.split() for token in tokens_of(word)]
 
 
 @lru_cache(maxsize=64)
 def _all_kinds(reference: str, answer: str) -> dict[str, float]:
     """F1 of every kind: the metrics of one answer ask in turn, the text is read once."""
-    found = _scorer().score(_sentences(reference), _sentences(answer))
-    return {kind: float(found[kind].fmeasure) for kind in KINDS}
+    texts = [_sentences(text).split("\n") for text in (reference, answer)]
+    wanted, said = ([tokens for line in lines if (tokens := _tokens(line))] for lines in texts)
+    a, b = ([token for line in lines for token in line] for lines in (wanted, said))
+    common = {"rougeL": _table(a, b)[-1].length, "rougeLsum": _union_hits(wanted, said)}
+    grams: dict[str, tuple[Counter[Any], Counter[Any]]] = {
+        "rouge1": (Counter(a), Counter(b)),
+        "rouge2": (Counter(pairwise(a)), Counter(pairwise(b))),
+    }
+    found = {kind: _f1((x & y).total(), x.total(), y.total()) for kind, (x, y) in grams.items()}
+    return found | {kind: _f1(hits, len(a), len(b)) for kind, hits in common.items()}
+
+
+def _f1(hits: int, wanted: int, said: int) -> float:
+    return 2 * hits / (wanted + said) if hits else 0.0
+
+
+class _Row:
+    """A row of the table of longest common subsequences as one number: bit j is 0 where column j + 1 grows by 1."""
+
+    def __init__(self, bits: int, columns: int) -> None:
+        self.bits, self.columns = bits, columns
+
+    def at(self, j: int) -> int:
+        return j - (self.bits & ((1 << j) - 1)).bit_count()
+
+    @property
+    def length(self) -> int:
+        return self.at(self.columns)
+
+
+def _table(a: Tokens, b: Tokens) -> list[_Row]:
+    """Rows for 0 to all tokens of `a`, columns for those of `b` (Hyyrö 2004): four operations a row."""
+    where: dict[str, int] = {}
+    for j, token in enumerate(b):
+        where[token] = where.get(token, 0) | 1 << j
+    every = (1 << len(b)) - 1
+    rows, bits = [_Row(every, len(b))], every
+    for token in a:
+        matches = bits & where.get(token, 0)
+        bits = ((bits + matches) | (bits - matches)) & every
+        rows.append(_Row(bits, len(b)))
+    return rows
+
+
+def _union_hits(wanted: list[Tokens], said: list[Tokens]) -> int:
+    """Hits of ROUGE-Lsum: per sentence of the reference the union of its common subsequences with all of the answer's.
+
+    No token hits more often than it occurs on either side, as in ROUGE 1.5.5.
+    """
+    left = Counter(token for line in wanted for token in line) & Counter(token for line in said for token in line)
+    hits = 0
+    for line in wanted:
+        for i in sorted({i for other in said for i in _subsequence(line, other)}):
+            if left[line[i]] > 0:
+                left[line[i]] -= 1
+                hits += 1
+    return hits
+
+
+def _subsequence(a: Tokens, b: Tokens) -> list[int]:
+    """Positions in `a` of the one longest common subsequence that rouge-score takes, of several."""
+    rows, found = _table(a, b), []
+    i, j = len(a), len(b)
+    while i and j:
+        if a[i - 1] == b[j - 1]:
+            i, j = i - 1, j - 1
+            found.append(i)
+        elif rows[i].at(j - 1) > rows[i - 1].at(j):
+            j -= 1
+        else:
+            i -= 1
+    return found
 
 
 def _sentences(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poise.tasks.metrics import lines
+from poise.tasks.metrics import lines, ter
 from poise.tasks.metrics.lines import references
 from poise.tasks.metrics.text import right
 from poise.types import Sample, Score
@@ -124,13 +124,20 @@ def _ter(asian: bool) -> Any:
     return TER(asian_support=asian, normalized=asian)
 
 
+def _edits(metric: Any, answer: str, wanted: list[str]) -> tuple[float, list[float]]:
+    """TER of one sentence, its words as sacreBLEU has them, and the statistics [edits, words of the reference]."""
+    said, *references = (metric._preprocess_segment(text).split() for text in (answer, *wanted))
+    stats = [float(x) for x in ter.edits(said, references)]
+    return float(metric._compute_score_from_stats(stats).score), stats
+
+
 class Ter:
     """Translation edit rate (Snover 2006), per cent of the reference's words to edit; may exceed 100."""
 
     name, version, unit, better, scale = "ter", 1, "%", "lower", 100.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        return lines.score(answer, sample, partial(_sentence, _ter(_tokenizer(sample) == "zh")), self.reduce)
+        return lines.score(answer, sample, partial(_edits, _ter(_tokenizer(sample) == "zh")), self.reduce)
 
     def reduce(self, stats: Any) -> Array:
         """100·edits/reference words of summed statistics, shape (..., 2)."""
