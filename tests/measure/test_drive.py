@@ -9,7 +9,7 @@ import pytest
 from poise.measure import drive
 from poise.plan.repeat import sequence
 from poise.plan.spec import Load
-from poise.types import Answer, Failure, Raw, Record, Request
+from poise.types import Answer, Failure, PoiseError, Raw, Record, Request
 
 
 def request(name: str, prompt: str = "p") -> Request:
@@ -235,3 +235,51 @@ def test_a_short_cell_has_a_reading_of_its_loop_too() -> None:
     asyncio.run(driver.run([request("a")], Load("closed", 1)))
     (reading,) = driver.lags
     assert 0 <= reading[1] < 10**9
+
+
+class Gone:
+    """A server that answers `lives` times and then refuses every connection."""
+
+    capabilities = frozenset({"concurrent"})
+
+    def __init__(self, lives: int) -> None:
+        self.lives = lives
+
+    def prepare(self, r: Request) -> str:
+        return r.id
+
+    async def send(self, prepared: str) -> Raw:
+        await asyncio.sleep(0)
+        now = time.perf_counter_ns()
+        self.lives -= 1
+        if self.lives >= 0:
+            return Raw(now, stamps=[(now, "a")], done_ns=now)
+        return Raw(now, status="error", error=Failure("connect", "refused"), done_ns=now)
+
+    def finish(self, prepared: str, raw: Raw) -> Answer:
+        return Answer(pieces=["a"] if raw.stamps else [], status=raw.status, error=raw.error)
+
+
+@pytest.mark.parametrize("load", [Load("closed", 4), Load("open", 1000)])
+def test_a_server_that_is_gone_ends_the_cell_and_leaves_the_rest_unasked(load: Load) -> None:
+    out: list[Record] = []
+    driver = drive.Concurrent(Gone(30), out.extend, segment=0, attempts={}, retries=0, alive=lambda: None)
+    requests = [request(str(i)) for i in range(400)]
+    due = [i * 100_000 for i in range(400)] if load.kind == "open" else None
+    with pytest.raises(PoiseError, match=r"the server is gone: it refused \d+ connections"):
+        asyncio.run(driver.run(requests, load, due))
+    assert [r.status for r in out[:30]] == ["ok"] * 30
+    assert 20 < len(out) - 30 < 150, "each refused connection has a record, what was not asked has none"
+
+
+def test_refusals_between_answers_are_failures_of_their_requests_only() -> None:
+    out: list[Record] = []
+    server = Gone(0)
+
+    def write(records: list[Record]) -> None:
+        out.extend(records)
+        server.lives = 1 if len(out) % 10 == 9 else 0  # every tenth request is answered
+
+    driver = drive.Concurrent(server, write, segment=0, attempts={}, retries=0, alive=lambda: None)
+    asyncio.run(driver.run([request(str(i)) for i in range(100)], Load("closed", 1)))
+    assert len(out) == 100 and {r.status for r in out} == {"ok", "error"}

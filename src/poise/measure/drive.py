@@ -17,7 +17,7 @@ from typing import Any
 
 from poise.plan.spec import Load
 from poise.plan.turns import turn
-from poise.types import Answer, Batch, Failure, Phase, Raw, Record, Request, Timeline, visible_text
+from poise.types import Answer, Batch, Failure, Phase, PoiseError, Raw, Record, Request, Timeline, visible_text
 
 Write = Callable[[list[Record]], None]
 RETRYABLE = ("connect", "reset", "closed")
@@ -26,6 +26,9 @@ _COLLECT_EVERY = 512
 _HEADSTART_NS = 5_000_000
 _BACKLOG = 512
 """Finished answers that may wait to be parsed; beyond that, parsing keeps arrivals waiting rather than fill memory."""
+
+_REFUSALS = 20
+"""Connections refused one after the other, beyond one for each request in flight, that mean: the server is gone."""
 
 
 def groups(requests: Iterable[Request], pending: Callable[[Request], bool], size: int) -> Iterator[list[Request]]:
@@ -237,6 +240,7 @@ class Concurrent:
         self._finished: deque[tuple[Request, Any, Raw, int, int | None, asyncio.Future[Record] | None]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._refused, self._most_refused = 0, _REFUSALS
 
     async def run(
         self,
@@ -245,7 +249,7 @@ class Concurrent:
         due_ns: Sequence[int] | None = None,
         start: Callable[[], int] | None = None,
     ) -> None:
-        """Send everything and return when all is recorded.
+        """Send everything and return when all is recorded; PoiseError once the server is gone, the rest unasked.
 
         `due_ns`: offsets from the start, one a request (open loop). `start` is called when all is ready and gives the
         clock reading to start at (default: now).
@@ -253,6 +257,7 @@ class Concurrent:
         drain = asyncio.create_task(self._drain())
         ticker = asyncio.create_task(self._tick())
         width = min(load.width, len(requests)) if isinstance(requests, Sequence) else load.width
+        self._most_refused = _REFUSALS + width
         if hasattr(self.backend, "warm"):
             await self.backend.warm(width)
         start_ns = start() if start is not None else time.perf_counter_ns() + _HEADSTART_NS
@@ -268,6 +273,15 @@ class Concurrent:
         await asyncio.gather(ticker, return_exceptions=True)
         await drain
         await sending
+        if self._gone:
+            raise PoiseError(
+                f"the server is gone: it refused {self._refused} connections one after the other; what was measured "
+                "is kept; start the server and give the same command again (--retry-failed asks the refused ones too)"
+            )
+
+    @property
+    def _gone(self) -> bool:
+        return self._refused >= self._most_refused
 
     async def _send(
         self, requests: Iterable[Request], width: int, cap: int, due_ns: Sequence[int] | None, start_ns: int
@@ -283,6 +297,8 @@ class Concurrent:
         for request in todo:
             self.alive()
             await self._ask(request, None)
+            if self._gone:
+                return
 
     async def _open(self, requests: Iterable[Request], due_ns: Sequence[int], cap: int, start_ns: int) -> None:
         running: set[asyncio.Task[None]] = set()
@@ -291,6 +307,8 @@ class Concurrent:
             while (wait := due - time.perf_counter_ns()) > 0:
                 await asyncio.sleep(wait / 1e9)
             self.alive()
+            if self._gone:
+                break
             if len(running) >= cap:
                 raw = Raw(sent_ns=due, done_ns=due, status="dropped")
                 self._hand_over(turn(request, ()), None, raw, 1, due)
@@ -336,6 +354,8 @@ class Concurrent:
             last = left == 0 or not _retryable(raw)
             self._hand_over(request, prepared, raw, attempt, due, written if last else None)
             if last:
+                refused = raw.error is not None and raw.error.kind == "connect"
+                self._refused = self._refused + 1 if refused else 0
                 break
             attempt += 1
             await asyncio.sleep(_pause_s(attempt, raw.error))
