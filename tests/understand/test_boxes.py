@@ -9,8 +9,8 @@ from poise.understand import boxes, sandbox
 
 ENGINE = f"""#!{sys.executable}
 import json, os, subprocess, sys
-log = open({{log!r}}, "a")
-print(json.dumps(sys.argv[1:]), file=log, flush=True)
+log = os.open({{log!r}}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.write(log, (json.dumps(sys.argv[1:]) + "\\n").encode())  # one call: two engines write at the same time
 verb, *rest = sys.argv[1:]
 if verb == "rm":
     sys.exit(0)
