@@ -115,13 +115,24 @@ def summarize(runs: Runs, *, unsafe_code: bool = False) -> Summary:
         return derive(_opened(runs))
 
 
-def score(runs: Runs, *, unsafe_code: bool = False) -> Summary:
-    """Score again from the recorded answers, whatever was derived before; no model is asked."""
+def score(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False) -> Summary:
+    """Score again from the recorded answers, whatever was derived before; no model is asked.
+
+    `allow_code` runs metrics that are files of the user's; what they say is kept, and later read without running them.
+    """
     import shutil
 
-    for one in _opened(runs):
+    from poise.understand.sandbox import unsafe_code as allowing
+
+    opened = _opened(runs)
+    for one in opened:
         shutil.rmtree(one.path / "derived", ignore_errors=True)
-    return summarize(runs, unsafe_code=unsafe_code)
+    if allow_code:
+        with allowing(unsafe_code):
+            for one in opened:
+                for folder in one.cells():
+                    _glance(folder, allow_code)
+    return summarize(opened, unsafe_code=unsafe_code)
 
 
 def score_outputs(

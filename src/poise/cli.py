@@ -331,7 +331,7 @@ def score(
     if task is None:
         if files := [path for path in what if path.is_file()]:
             raise UsageError(f"{files[0]} is a file: say with --task NAME (and --data) what its outputs answer")
-        result, show = again(what, unsafe_code=unsafe_code), print_summary
+        result, show = again(what, allow_code=allow_code, unsafe_code=unsafe_code), print_summary
     elif len(what) > 1 or what[0].is_dir():
         raise UsageError("--task scores one file of outputs; a run folder knows its tasks")
     else:

@@ -116,3 +116,27 @@ def test_nothing_to_score(tmp_path: Path) -> None:
     found = scored(folder)
     assert found.first is None and "nothing to score" in (found.unscored or "")
     assert not (folder.run / "derived").exists()
+
+
+METRIC = """
+from poise.types import Score
+
+class Loud:
+    name, version, unit, better = "loud", 3, "", "lower"
+    def score(self, answer, sample):
+        return Score(float((answer or "").isupper()))
+"""
+
+
+def test_a_metric_in_a_file_runs_with_permission_only_and_its_scores_stay(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(METRIC)
+    name = f"{tmp_path / 'loud.py'}:Loud"
+    items = (labelled("a", "good", "good"), labelled("b", "good", "BAD"))
+    folder = folder_of(tmp_path, *items, metrics=("accuracy", name), extract="text")
+    before = scored(folder)
+    assert before.first is not None and before.first.values.tolist() == [1, 0], "the others are scored all the same"
+    assert "--allow-code" in (before.by_metric[name].reasons[0] or "")
+    allowed = score_cell(folder, columns(folder), folder.targets(), allow_code=True)
+    assert allowed.by_metric[name].values.tolist() == [0, 1]
+    (tmp_path / "loud.py").write_text("raise SystemExit('ran without permission')")
+    assert scored(folder).by_metric[name].values.tolist() == [0, 1], "kept, and read without running it"

@@ -88,6 +88,23 @@ class Scores:
         return self.by_metric.get(self.primary) if self.primary else None
 
 
+class _Withheld:
+    """Stands for a metric in a user's file where no permission was given to run it; kept scores are still read."""
+
+    version, unit, better, keep = 1, "", None, False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.reason = f"metric {name} would run code; `poise score RUN --allow-code` if you trust it"
+
+    def score(self, answer: str | None, sample: Sample) -> Score:
+        return Score(None, reason=self.reason)
+
+
+def _metric(name: str, allow_code: bool) -> Any:
+    return _Withheld(name) if ".py:" in name and not allow_code else lookup("metric", name, allow_code)()
+
+
 def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], allow_code: bool = False) -> Scores:
     """Score every row of `columns` (which must be those of `folder`), through the cache."""
     task = folder.cell.task
@@ -99,7 +116,7 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
     if not task.metrics:
         return Scores(nothing, {}, None, f"task {task.task} has nothing to score")
     try:
-        metrics = {name: lookup("metric", name)() for name in task.metrics}
+        metrics = {name: _metric(name, allow_code) for name in task.metrics}
         if task.mode == "perplexity":
             found = {name: _perplexities(name, metric, folder, columns, samples) for name, metric in metrics.items()}
             return Scores(nothing, found, None, "perplexity has no mark between 0 and 1")
@@ -110,7 +127,10 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
     metric_of = {name: metrics.get(name) or metrics[name.removesuffix(".bytes")] for name in names}
     found = {name: values_of(name, metric, lines) for name, metric in metric_of.items()}
     answers = [line.answer for line in lines]
-    if getattr(metrics[task.metrics[0]], "about_others", False):
+    first = metrics[task.metrics[0]]
+    if isinstance(first, _Withheld) and np.isnan(found[first.name].values).all():
+        return Scores(answers, found, None, first.reason)
+    if getattr(first, "about_others", False):
         return Scores(answers, found, None, "its verdicts are marks of the answers it judges, not its own")
     return Scores(answers, found, task.metrics[0])
 
@@ -274,7 +294,8 @@ def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:
 
     task = folder.cell.task
     size = sum(path.stat().st_size for path in folder.files("records"))
-    versions = [f"{name} v{getattr(metric, 'version', 1)}" for name, metric in metrics.items()]
+    # a withheld metric's version is not known: the name alone must do for all that are in files
+    versions = [name if ".py:" in name else f"{name} v{getattr(m, 'version', 1)}" for name, m in metrics.items()]
     return [f"records {size}", task.target_sha, f"extract {task.extract}", *versions, f"poise {version('poise')}"]
 
 
