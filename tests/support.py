@@ -141,7 +141,7 @@ def write_run(path: Path, cells: list[CellSpec], analysis: Analysis | None = Non
 
 
 def _write_cell(run: Path, spec: CellSpec, model: Model, deployment: Deployment) -> None:
-    items_sha = f"items-{spec.task}-{spec.mode}"
+    items_sha = "-".join(filter(None, ["items", spec.task, spec.mode, spec.target_sha]))
     samples = {a.sample.id: a.sample for a in spec.asked}
     kind = "choice" if spec.mode == "choice" else "generate"
     requests = {

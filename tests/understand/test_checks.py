@@ -73,8 +73,14 @@ def test_reruns_are_mentioned(tmp_path: Path) -> None:
 
 
 def test_other_targets_are_incomparable(tmp_path: Path) -> None:
-    raised = found(tmp_path, cell("m", "t", items()), cell("n", "t", items(), target_sha="others"))
+    others = [asked(f"i{i}", "y", "x", e2e_s=1.0) for i in range(40)]
+    raised = found(tmp_path, cell("m", "t", items()), cell("n", "t", others, target_sha="others"))
     assert raised["incomparable"].level == "error"
+
+
+def test_more_items_of_the_same_targets_are_comparable(tmp_path: Path) -> None:
+    more = [*items(), asked("one more", "y", "x", e2e_s=1.0)]
+    assert "incomparable" not in found(tmp_path, cell("m", "t", items()), cell("n", "t", more, target_sha="more"))
 
 
 def test_late_requests_in_a_closed_loop_are_no_doubt(tmp_path: Path) -> None:

@@ -184,3 +184,13 @@ def test_lag_outside_the_measured_window_does_not_count(tmp_path: Path) -> None:
 def test_without_an_event_loop_there_is_no_lag(tmp_path: Path) -> None:
     got = client(gather([open_run(write_run(tmp_path / "run", [cell("m", "t", closed(1.0, 0.0, 1))]))])[0])
     assert got["loop_lag_s.p99"].value is None and "one after another" in (got["loop_lag_s.p99"].reason or "")
+
+
+def test_lateness_that_the_loop_explains_is_the_clients(tmp_path: Path) -> None:
+    late = {"late_s": 0.006}
+    mine = verdict(tmp_path / "a", opened(20, lambda i: 0.05, **late), Load("open", 20), cpu=0.02, lag_s=0.0045)
+    assert list(mine) == ["client_bound"] and "keep other programs off" in mine["client_bound"].action
+    theirs = verdict(tmp_path / "b", opened(20, lambda i: 0.05, **late), Load("open", 20), cpu=0.02, lag_s=0.001)
+    assert (
+        list(theirs) == ["load_not_delivered"] and "slow to take up connections" in theirs["load_not_delivered"].action
+    )

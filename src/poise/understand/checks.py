@@ -177,10 +177,21 @@ def _host(data: CellData) -> Check | None:
     return Check("other_load_on_host", "warn", evidence, "measure on a quiet machine: these times are upper limits")
 
 
+def _differs(a: CellData, b: CellData) -> bool:
+    """Whether two uses of a task count something else as right on an item that both were asked."""
+    one, other = a.cell.task, b.cell.task
+    if (one.task, one.version) != (other.task, other.version):
+        return True
+    if one.target_sha == other.target_sha:
+        return False
+    both = a.samples.keys() & b.samples.keys()
+    return any((a.samples[s].target, a.samples[s].choices) != (b.samples[s].target, b.samples[s].choices) for s in both)
+
+
 def _comparable(data: CellData, cells: Sequence[CellData]) -> Check | None:
     task = data.cell.task
     others = [c for c in cells if c.cell.task.name == task.name and len(c.columns)]
-    if len({(c.cell.task.target_sha, c.cell.task.task, c.cell.task.version) for c in others}) > 1:
+    if any(_differs(data, other) for other in others):
         evidence = f"cells of {task.name} have different targets or task versions"
         return Check("incomparable", "error", evidence, "give the tasks different names, or use the same data")
     if len({c.cell.task.items_sha for c in others if c.cell.model.format == data.cell.model.format}) > 1:

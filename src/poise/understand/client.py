@@ -24,6 +24,8 @@ LATE_SHARE, LEAST_S = 0.1, 0.001
 """Late is what takes more than a tenth of what was measured, and more than a millisecond."""
 FULL, BUSY = 0.9, 0.7
 """Cores of one client process from which on it is the limit, or a suspect."""
+LAG_EXPLAINS = 2.0
+"""A request that left late by less than so many times the loop's own worst lateness waited for the client."""
 DELIVERED = 0.95
 REFUSALS = ("connect", "reset", "closed", "http")
 QUEUE_SHARE, GROWTH = 0.1, 1.5
@@ -91,8 +93,10 @@ class Facts:
 
     @property
     def idle(self) -> bool:
-        """Whether it is known that the client had time to spare."""
-        return self.lag_s is not None and self.cpu is not None and not self.lagging and self.cpu < BUSY
+        """Whether it is known that the client had time to spare, and that its loop does not explain what was late."""
+        explained = self.late and (self.late_s or 0.0) < LAG_EXPLAINS * (self.lag_p99_s or 0.0)
+        known = self.lag_s is not None and self.cpu is not None
+        return known and not self.lagging and not explained and (self.cpu or 0.0) < BUSY
 
     def told(self) -> str:
         """The client's own state in a few words."""
