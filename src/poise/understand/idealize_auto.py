@@ -32,7 +32,7 @@ MAX_POINTS = 10
 TARGET_P95 = 0.03
 
 # The prior. Powers of two are the usual tiles; the other multiples of 16 and 32 are met less often.
-_TILES = {64: 1.0, 128: 1.0, 256: 1.0} | dict.fromkeys((48, 96, 160, 192, 320, 384, 512), 0.25)
+_TILES = {64: 1.0, 128: 1.0, 256: 1.0, 512: 1.0} | dict.fromkeys((48, 96, 160, 192, 320, 384), 0.25)
 _TILE_PRIOR = 1.0
 _SHARES = (0.3, 0.5, 0.7, 0.9)
 _KNEES = (0.0, 1 / 16, 1 / 8, 1 / 4)
