@@ -105,12 +105,24 @@ def compare(
         return made
 
     same = bare() == poise()  # also warms both up
+    times = interleaved(bare, poise, arguments.blocks)
+    return {
+        "batch": size,
+        "generate_s": times.pop("bare_s"),
+        **times,
+        "target": TARGETS[size],
+        "same_tokens": same,
+    }
+
+
+def interleaved(bare: Callable[[], Any], poise: Callable[[], Any], blocks: int) -> dict[str, Any]:
+    """Seconds of two ways that take turns (A B B A …); a ratio is the median over pairs of neighbouring blocks."""
     times: dict[Callable[[], Any], list[float]] = {bare: [], poise: []}
     cpu: dict[Callable[[], Any], list[float]] = {bare: [], poise: []}
     gc.collect()
     gc.freeze()
     gc.disable()
-    for block in range(arguments.blocks):
+    for block in range(blocks):
         for run in (bare, poise) if block % 2 == 0 else (poise, bare):
             start, used = time.perf_counter(), time.process_time()
             run()
@@ -120,15 +132,14 @@ def compare(
     gc.enable()
     ratios = sorted(p / b for b, p in zip(times[bare], times[poise], strict=True))
     return {
-        "batch": size,
-        "generate_s": statistics.median(times[bare]),
+        "bare_s": statistics.median(times[bare]),
         "poise_s": statistics.median(times[poise]),
         "ratio": statistics.median(ratios),
         "ratio_lo": ratios[len(ratios) // 4],
         "ratio_hi": ratios[-1 - len(ratios) // 4],
         "cpu_ratio": statistics.median(p / b for b, p in zip(cpu[bare], cpu[poise], strict=True)),
-        "target": TARGETS[size],
-        "same_tokens": same,
+        "bare_cpu_s": min(cpu[bare]),
+        "poise_cpu_s": min(cpu[poise]),
     }
 
 

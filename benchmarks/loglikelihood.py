@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import json
 import random
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from local_overhead import WORDS, random_llama
+from local_overhead import WORDS, interleaved, random_llama
 
 from poise.measure.backends.transformers import Transformers
 from poise.plan.spec import Deployment, Model
@@ -225,30 +223,9 @@ def compare(
 ) -> dict[str, Any]:
     ours, theirs = poise(), bare()  # also warms both up
     same = len(ours) == len(theirs) and all(abs(a - b) <= 1e-3 * max(1.0, abs(b)) for a, b in zip(ours, theirs))
-    times: dict[Callable[[], Any], list[float]] = {bare: [], poise: []}
-    cpu: dict[Callable[[], Any], list[float]] = {bare: [], poise: []}
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    for block in range(arguments.blocks):
-        for run in (bare, poise) if block % 2 == 0 else (poise, bare):
-            start, used = time.perf_counter(), time.process_time()
-            run()
-            times[run].append(time.perf_counter() - start)
-            cpu[run].append(time.process_time() - used)
-        gc.collect(1)
-    gc.enable()
-    ratios = sorted(p / b for b, p in zip(times[bare], times[poise], strict=True))
     return {
         "what": what,
-        "bare_s": statistics.median(times[bare]),
-        "poise_s": statistics.median(times[poise]),
-        "ratio": statistics.median(ratios),
-        "ratio_lo": ratios[len(ratios) // 4],
-        "ratio_hi": ratios[-1 - len(ratios) // 4],
-        "cpu_ratio": statistics.median(p / b for b, p in zip(cpu[bare], cpu[poise], strict=True)),
-        "bare_cpu_s": min(cpu[bare]),
-        "poise_cpu_s": min(cpu[poise]),
+        **interleaved(bare, poise, arguments.blocks),
         "target": TARGETS[what.partition(",")[0]],
         "same": same,
     }
