@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,27 @@ def test_flags_make_the_study_that_plan_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "backend"),
+    [
+        (["-m", "bundled:s"], "onnx"),
+        (["-m", "bundled:m,BUNDLED"], "transformers"),
+        (["-m", "served", "--base-url", "http://127.0.0.1:9/v1"], "openai"),
+    ],
+)
+def test_an_engine_that_nobody_names_is_the_usual_one(flags: list[str], backend: str) -> None:
+    folder = str(files("poise") / "bundled" / "s")
+    printed = poise("plan", "--yaml", *(flag.replace("BUNDLED", folder) for flag in flags), "-t", "mini")
+    assert printed.returncode == 0, printed.stderr
+    assert f"backend: {backend}\n" in printed.stdout
+
+
+@pytest.mark.parametrize(
     ("args", "words"),
     [
         (["run", "nothere.yaml"], "no study file nothere.yaml"),
         (["run", "-m", "a", "-b", "onx", "-t", "mini"], "did you mean 'onnx'"),
-        (["run", "-m", "a", "-t", "mini"], "-b missing"),
+        (["run", "-m", "a"], "-t missing"),
+        (["run", "-m", "a", "-b", "scripted", "-t", "mini", "--base-url", "http://127.0.0.1:9/v1"], "add -b openai"),
         (["run", "-m", "a", "-b", "scripted", "-t", "sst"], "did you mean 'sst2'"),
         (["run", "-m", "a", "-b", "scripted", "-t", "synthetic", "--batch", "two"], "'two' is not a number"),
         (["run", "-m", "a", "-b", "scripted", "-t", "synthetic", "-O", "gap=1"], "did you mean 'gap_s'"),

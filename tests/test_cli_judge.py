@@ -63,7 +63,7 @@ def test_judge_compares_with_a_reference(run_folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--judge", "j"], "give -b"),
+        (["--judge", "j", "-b", "scripted", "--base-url", "http://127.0.0.1:9/v1"], "add -b openai"),
         (["--judge", "j", "-b", "scripted", "--mode", "marks"], "rubric or pairwise"),
         (["--judge", "j", "-b", "scripted", "--mode", "pairwise"], "needs a reference"),
         (["--judge", "j", "-b", "scripted", "--mode", "rubric", "--reference", "a"], "compares with nothing"),

@@ -28,7 +28,12 @@ Models = Annotated[
     typer.Option("-m", "--model", help="Models, comma list: bundled:s, a folder, a hub name, a served name."),
 ]
 Backends = Annotated[
-    str | None, typer.Option("-b", "--backend", help="Engines, comma list: onnx, transformers, openai …")
+    str | None,
+    typer.Option(
+        "-b",
+        "--backend",
+        help="Engines, comma list. Default: openai with --base-url, onnx for bundled models, else transformers.",
+    ),
 ]
 Deployments = Annotated[
     str | None, typer.Option("-d", "--deployment", help="With a study file: only these deployments.")

@@ -62,18 +62,33 @@ def study_from_flags(flags: Flags) -> tuple[Study, str]:
             raise UsageError("-b makes a study from flags; with a study file select its deployments by name with -d")
         study = _select(study, flags)
         return _adjust(study, flags), path.read_text(encoding="utf-8")
-    missing = [f for f, v in {"-m": flags.models, "-b": flags.backends, "-t": flags.tasks}.items() if not v]
+    missing = [f for f, v in {"-m": flags.models, "-t": flags.tasks}.items() if not v]
     if missing:
-        raise UsageError(f"give a study file, or models, backends and tasks by flags ({', '.join(missing)} missing)")
+        raise UsageError(f"give a study file, or models and tasks by flags ({', '.join(missing)} missing)")
     data: dict[str, Any] = {
         "models": words(flags.models),
-        "deployments": [_deployment(b, flags) for b in words(flags.backends)],
+        "deployments": _deployments(flags),
         "tasks": [_task(t, flags) for t in words(flags.tasks)],
         "loads": _loads(flags) or [{"closed": 1}],
     }
     study = study_from(Document(data, "command line"), base_dir=".", default_name="run")
     study = _adjust(study, structs.replace(flags, **dict.fromkeys(LOADS)))
     return study, to_yaml(study)
+
+
+def _deployments(flags: Flags) -> list[dict[str, Any]]:
+    backends = words(flags.backends) or [_usual_backend(flags)]
+    for flag, value in {"--base-url": flags.base_url, "--key-env": flags.key_env}.items():
+        if value and "openai" not in backends:
+            raise UsageError(f"{flag} is for a server, and -b {','.join(backends)} runs in process: add -b openai")
+    return [_deployment(backend, flags) for backend in backends]
+
+
+def _usual_backend(flags: Flags) -> str:
+    """Where no engine is named: the server that is, else the one engine that every install has for these models."""
+    if flags.base_url:
+        return "openai"
+    return "onnx" if all(model.startswith("bundled:") for model in words(flags.models)) else "transformers"
 
 
 def words(text: str | None) -> list[str]:
@@ -223,8 +238,6 @@ def judge_study(flags: Flags, run: Path, mode: str | None, reference: str | None
     from poise.store.run import open_run
     from poise.understand.judge import tasks_to_judge
 
-    if not flags.backends:
-        raise UsageError("say how the judge runs: give -b (openai with --base-url, or an engine)")
     opened = open_run(run)
     mode = mode or ("pairwise" if reference else "rubric")
     if mode not in ("rubric", "pairwise"):
@@ -237,7 +250,7 @@ def judge_study(flags: Flags, run: Path, mode: str | None, reference: str | None
     judged = words(flags.tasks) or tasks_to_judge(opened)
     document = {
         "models": words(flags.models),
-        "deployments": [_deployment(b, flags) for b in words(flags.backends)],
+        "deployments": _deployments(flags),
         "tasks": [
             {"task": f"judge-{mode}", "name": f"judge-{name}", "data": data, "options": {**options, "task": name}}
             for name in judged

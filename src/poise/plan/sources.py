@@ -140,7 +140,7 @@ def _hub_has_template(name: str, revision: str | None) -> bool:
     def unavailable(why: str) -> UsageError:
         return UsageError(
             f"model {name!r}: neither a folder here nor to be had from the hub ({why}); "
-            "check the name, or download it and give the folder"
+            "check the name, give its folder, or --base-url of a server that has it"
         )
 
     def fetch(file: str) -> Path | None:
