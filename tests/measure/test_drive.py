@@ -83,7 +83,7 @@ def test_a_closed_loop_stops_when_its_time_is_over() -> None:
     backend, out = Remote(delay=0.001), []
     driver = drive.Concurrent(backend, out.extend, segment=0, attempts={}, retries=0, alive=lambda: None)
     endless = sequence([request("a"), request("b")])
-    asyncio.run(driver.run(drive.until(endless, 0.05), Load("closed", 3)))
+    asyncio.run(driver.run(endless, Load("closed", 3), seconds=0.05))
     sent = sorted(r.timeline.sent_ns for r in out)
     assert 3 < len(out) == len({r.request_id for r in out}) and backend.most == 3
     assert sent[-1] - sent[0] < 50_000_000

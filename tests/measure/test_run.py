@@ -78,7 +78,7 @@ def test_a_run_leaves_a_self_sufficient_folder(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     assert {k: len(set(v)) for k, v in measured(run.path).items()} == {"synthetic": 12, "other": 3}
     for folder in run.cells():
-        assert len(folder.requests()) == folder.cell.planned == len(folder.targets())
+        assert len(list(folder.requests())) == folder.cell.planned == len(folder.targets())
         events = [s.event for s in folder.segments()]
         assert events == ["start", "end"] and folder.segments()[0].load_s
     assert run.environment["cores"] and run.manifest.study.name == "t"

@@ -42,4 +42,4 @@ def test_a_disk_that_fills_up_at_any_file_loses_nothing(
         with pytest.raises(PoiseError, match="disk is full"):
             prepare(tmp_path / "run")
     (folder,) = prepare(tmp_path / "run").cells()
-    assert len(folder.requests()) == len(folder.targets()) == 3
+    assert len(list(folder.requests())) == len(folder.targets()) == 3

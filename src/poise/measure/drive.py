@@ -11,8 +11,8 @@ import asyncio
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice, pairwise
 from typing import Any
 
 from poise.plan.spec import Load
@@ -246,22 +246,27 @@ class Concurrent:
         self,
         requests: Iterable[Request],
         load: Load,
-        due_ns: Sequence[int] | None = None,
+        due_ns: Iterable[int] | None = None,
         start: Callable[[], int] | None = None,
+        seconds: float | None = None,
     ) -> None:
         """Send everything and return when all is recorded; PoiseError once the server is gone, the rest unasked.
 
         `due_ns`: offsets from the start, one a request (open loop). `start` is called when all is ready and gives the
-        clock reading to start at (default: now).
+        clock reading to start at (default: now). Where `seconds` are given, nothing more is sent once they are over.
         """
         drain = asyncio.create_task(self._drain())
         ticker = asyncio.create_task(self._tick())
-        width = min(load.width, len(requests)) if isinstance(requests, Sequence) else load.width
+        todo = iter(requests)
+        first = list(islice(todo, load.width))  # as many lanes as there are requests for
+        width, todo = len(first), chain(first, todo)
         self._most_refused = _REFUSALS + width
         if hasattr(self.backend, "warm"):
             await self.backend.warm(width)
         start_ns = start() if start is not None else time.perf_counter_ns() + _HEADSTART_NS
-        sending = asyncio.ensure_future(self._send(requests, width, load.max_in_flight, due_ns, start_ns))
+        if seconds is not None:
+            todo = until(todo, seconds)
+        sending = asyncio.ensure_future(self._send(todo, width, load.max_in_flight, due_ns, start_ns))
         try:  # whichever ends first: a full disk ends the recording, and then nothing more must be sent
             await asyncio.wait((sending, drain), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -284,13 +289,12 @@ class Concurrent:
         return self._refused >= self._most_refused
 
     async def _send(
-        self, requests: Iterable[Request], width: int, cap: int, due_ns: Sequence[int] | None, start_ns: int
+        self, todo: Iterator[Request], width: int, cap: int, due_ns: Iterable[int] | None, start_ns: int
     ) -> None:
         if due_ns is not None:
-            await self._open(requests, due_ns, cap, start_ns)
+            await self._open(todo, due_ns, cap, start_ns)
             return
         await asyncio.sleep(max(0, start_ns - time.perf_counter_ns()) / 1e9)
-        todo = iter(requests)
         await asyncio.gather(*(self._lane(todo) for _ in range(width)))
 
     async def _lane(self, todo: Iterator[Request]) -> None:
@@ -300,7 +304,7 @@ class Concurrent:
             if self._gone:
                 return
 
-    async def _open(self, requests: Iterable[Request], due_ns: Sequence[int], cap: int, start_ns: int) -> None:
+    async def _open(self, requests: Iterator[Request], due_ns: Iterable[int], cap: int, start_ns: int) -> None:
         running: set[asyncio.Task[None]] = set()
         for request, offset in zip(requests, due_ns, strict=True):
             due = start_ns + offset

@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ from poise import registry
 from poise.measure import drive, priority, share
 from poise.plan.repeat import asked, sequence
 from poise.plan.spec import Deployment, Load, Model
-from poise.store.run import Appender, CellFolder, Segment
-from poise.types import LagSample, Opened, PoiseError, Record, Request
+from poise.store.run import Appender, CellFolder, Outcome, Segment
+from poise.types import LagSample, Opened, PoiseError, Request
 
 
 class Job(Struct, frozen=True):
@@ -128,10 +128,11 @@ def run_cell(
 ) -> None:
     """Run what is missing of one cell, or of this process's part of it; everything observed goes to its folder."""
     folder = CellFolder(Path(command.run), Path(command.folder))
-    done = attempts_made(folder.records())
+    attempts, failed = attempts_made(folder)
+    again = failed if command.retry_failed else ()
 
     def pending(request: Request) -> bool:  # a conversation that lacks a turn runs again from its first
-        return any(_is_pending(done.get(part), command.retry_failed) for part in request.parts)
+        return any(part not in attempts or part in again for part in request.parts)
 
     segment = command.segment
     records, segments = _appender(command, "records"), _appender(command, "segments")
@@ -152,7 +153,6 @@ def run_cell(
     gc.freeze()
     gc.disable()
     try:
-        attempts = {k: v for k, (v, _) in done.items()}
         _drive(backend, folder, job, command, pending, records, attempts, runner, start)
         segments.write([_anchor("end", segment)])
     except PoiseError as error:
@@ -229,12 +229,12 @@ def _drive(
         part, parts = command.part, command.parts
         own, go = share.portion(load, part, parts), start if parts > 1 else None
         if command.due_ns is not None:  # a resumed open loop keeps its gaps and starts anew (CONTRACT §3)
-            left = [(r, d) for r, d in zip(requests, command.due_ns, strict=True) if pending(r)]
-            mine = list(share.mine(load, left, part, parts))
-            await driver.run([r for r, _ in mine], own, [d - left[0][1] for _, d in mine], go)
+            left = ((r, d) for r, d in zip(requests, command.due_ns, strict=True) if pending(r))
+            first = list(islice(left, 1))
+            asking, due = tee(share.mine(load, chain(first, left), part, parts))
+            await driver.run((r for r, _ in asking), own, (d - first[0][1] for _, d in due), go)
         else:
-            todo = share.mine(load, filter(pending, requests), part, parts)
-            await driver.run(list(todo) if seconds is None else drive.until(todo, seconds), own, None, go)
+            await driver.run(share.mine(load, filter(pending, requests), part, parts), own, None, go, seconds)
         lags = _appender(command, "loop_lag")
         lags.write([LagSample(t, lag) for t, lag in driver.lags])
         lags.close()
@@ -250,7 +250,7 @@ def _asked(folder: CellFolder, begun: int) -> tuple[Iterator[Request], float | N
     """
     cell, requests = folder.cell, folder.requests()
     if cell.load.order == "length":
-        requests.sort(key=drive.length)
+        requests = sorted(requests, key=drive.length)
     if not cell.load.timed:
         return asked(requests, cell.planned), None
     if left_s := folder.left_s():
@@ -272,18 +272,15 @@ def _runner() -> asyncio.Runner:
         return asyncio.Runner()
 
 
-def attempts_made(records: Any) -> dict[str, tuple[int, str]]:
-    """record id (a request's, or a turn's) -> (last attempt, its status), of the measured phase."""
-    made: dict[str, tuple[int, str]] = {}
-    r: Record
-    for r in records:
+def attempts_made(folder: CellFolder) -> tuple[dict[str, int], set[str]]:
+    """Id of a record (a request's, or a turn's) -> its last attempt in the measured phase; and which failed."""
+    made: dict[str, int] = {}
+    failed: set[str] = set()
+    for r in folder.records(Outcome):
         if r.phase == "measure":
-            made[r.request_id] = (r.attempt, r.status)
-    return made
-
-
-def _is_pending(last: tuple[int, str] | None, retry_failed: bool) -> bool:
-    return last is None or (retry_failed and last[1] != "ok")
+            made[r.request_id] = r.attempt
+            (failed.discard if r.status == "ok" else failed.add)(r.request_id)
+    return made, failed
 
 
 def _anchor(event: str, segment: int, **more: Any) -> Segment:

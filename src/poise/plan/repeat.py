@@ -8,7 +8,7 @@ prompt faster: synthetic prompts therefore get a new word where their shared par
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import count as natural
 
 from msgspec import structs
@@ -16,15 +16,18 @@ from msgspec import structs
 from poise.types import Request
 
 
-def sequence(requests: Sequence[Request]) -> Iterator[Request]:
-    """The requests, again and again, without end."""
-    draws = 1 + max((r.draw for r in requests), default=0)
-    for turn in natural() if requests else ():
+def sequence(requests: Iterable[Request]) -> Iterator[Request]:
+    """The requests, again and again, without end. They are gone through anew each time, and never held."""
+    draws = 0
+    for request in requests:
+        draws = max(draws, 1 + request.draw)
+        yield request
+    for turn in natural(1) if draws else ():
         for request in requests:
-            yield again(request, request.draw + turn * draws, turn) if turn else request
+            yield again(request, request.draw + turn * draws, turn)
 
 
-def asked(requests: Sequence[Request], records: int) -> Iterator[Request]:
+def asked(requests: Iterable[Request], records: int) -> Iterator[Request]:
     """The requests that leave so many records, of which a conversation leaves one a turn."""
     for request in sequence(requests):
         if records <= 0:

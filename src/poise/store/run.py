@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import heapq
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -71,6 +71,17 @@ class Segment(Struct, frozen=True, omit_defaults=True):
     cpu_s: float | None = None
     """CPU seconds of the worker process at this line (engine and client in one where in process)."""
     error: str | None = None
+
+
+class Outcome(Struct, gc=False):
+    """The fields of a record that tell how a request came out."""
+
+    request_id: str
+    status: str
+    phase: str = "measure"
+    attempt: int = 1
+    segment: int = 0
+    batch: Batch | None = None
 
 
 class _Sent(Struct):
@@ -153,9 +164,12 @@ class CellFolder:
             return 0.0
         return max(0.0, load.duration_s - sum(last[s] - first[s] for s in first) / 1e9)
 
-    def requests(self) -> list[Request]:
-        """What this cell asks, in plan order; where it asks more than that, `plan.repeat` says how."""
-        return list(iter_jsonl(self.run / "inputs" / f"{self.cell.task.items_sha}.requests.jsonl", Request))
+    def requests(self) -> Iterable[Request]:
+        """What this cell asks, in plan order, read anew at each turn and never held.
+
+        Where it asks more than that, `plan.repeat` says how.
+        """
+        return Lines(self.run / "inputs" / f"{self.cell.task.items_sha}.requests.jsonl", Request)
 
     def targets(self) -> dict[str, Sample]:
         """The samples by id: fields, targets, choices, categories."""
@@ -258,6 +272,16 @@ def iter_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
                 yield decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise UsageError(f"{path}, line {number}: {error}; the file is damaged") from None
+
+
+class Lines(Iterable[T]):
+    """A JSONL file to be gone through as often as wanted."""
+
+    def __init__(self, path: Path, kind: type[T]) -> None:
+        self.path, self.kind = path, kind
+
+    def __iter__(self) -> Iterator[T]:
+        return iter_jsonl(self.path, self.kind)
 
 
 class Appender:

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from poise.plan.build import Items, Plan, label
 from poise.plan.spec import Cell
-from poise.store.run import CellFolder, Manifest, Run, check_format, encode_pretty, write_atomic
+from poise.store.run import CellFolder, Manifest, Outcome, Run, check_format, encode_pretty, write_atomic
 from poise.types import FORMAT, PoiseError, UsageError
 
 _PARTS = ("inputs", "cells", "logs")
@@ -134,7 +134,7 @@ def missing(folder: CellFolder, retry_failed: bool) -> int:
     """How many of a cell's requests have no record yet (or, on request, none that is ok)."""
     if folder.cell.state != "planned":
         return 0
-    last = {r.request_id: r.status for r in folder.records() if r.phase == "measure"}
+    last = {r.request_id: r.status for r in folder.records(Outcome) if r.phase == "measure"}
     done = sum(1 for status in last.values() if status == "ok" or not retry_failed)
     if not folder.cell.load.timed:
         return max(0, folder.cell.planned - done)
