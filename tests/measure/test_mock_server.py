@@ -152,7 +152,7 @@ def test_bad_configuration_is_one_sentence(tmp_path):
 
 
 def test_command_line():
-    command = [sys.executable, "-m", "poise.measure.mock_server", "--tokens", "2", "--ttft", "0.001", "--done", "false"]
+    command = [sys.executable, "-m", "poise.measure.mock_server", "--tokens", "2", "--ttft", ".001", "--done", "false"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         line = server.stdout.readline()
         assert line.startswith("listening on http://127.0.0.1:")
@@ -168,4 +168,4 @@ def test_command_line():
         server.terminate()
     assert said(reply) == "w0 w1 " and b"[DONE]" not in reply
     wrong = subprocess.run([*command, "--tokens", "many"], check=False, capture_output=True, text=True)
-    assert wrong.returncode != 0 and "Traceback" not in wrong.stderr and "tokens" in wrong.stderr
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr and "tokens" in wrong.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,9 @@ def test_no_better_than_guessing(tmp_path: Path) -> None:
 
 
 def test_speed_alone(tmp_path: Path) -> None:
-    found = verdict(tmp_path, system("a", 0.4, 2.0, metrics=()), system("b", 0.3, 1.0, metrics=()))
-    assert found.text.startswith("quality was not measured") and "fastest: b, " in found.text
+    found = verdict(tmp_path, system("a", 0.4, 2.0, metrics=()), system("b", 0.3, 0.001, metrics=()))
+    assert found.text.startswith("quality was not measured")
+    assert re.search(r"fastest: b, 0\.99\d ms \[0\.98\d, 1\.00\d\] per request, then a 1\.99 s$", found.text)
 
 
 def test_one_system(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -360,7 +359,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags = {f"--{name.replace('_', '-')}": None for name in (info.name, info.name.removesuffix("_s"))}
         kind = "SECONDS" if info.name.endswith("_s") else "SHARE" if info.name.endswith("share") else "VALUE"
         default = ",".join(info.default) if isinstance(info.default, tuple) else info.default
-        parser.add_argument(*flags, dest=info.name, default=None, metavar=kind, help=f"default {default}")
+        read = float if kind != "VALUE" or info.type is float else str
+        parser.add_argument(*flags, dest=info.name, type=read, metavar=kind, help=f"default {default}")
     found = vars(parser.parse_args(argv))
     host, port = found.pop("host"), found.pop("port")
     given: dict[str, Any] = {k: v for k, v in found.items() if v is not None}
@@ -370,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = msgspec.convert(given, MockConfig, strict=False)
         serve(host, port, config)
     except (msgspec.ValidationError, UsageError, OSError) as e:
-        sys.exit(f"mock-server: {e}")
+        parser.exit(2, f"poise mock-server: {e}\n")
 
 
 if __name__ == "__main__":

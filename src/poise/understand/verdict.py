@@ -159,13 +159,16 @@ def _speed_only(systems: Sequence[System], cells: Sequence[CellSummary], label: 
         return f"no balanced score: {reason}"
     times.sort(key=lambda t: t[0])
     value, name, found = times[0]
-    interval = {"value": value, "lo": found[0].lo, "hi": found[0].hi} if len(found) == 1 else _bare(value)
-    others = "".join(f", then {other} {_number(_bare(v))} s" for v, other, _ in times[1:4])
-    return f"quality was not measured ({reason}); fastest: {name}, {_number(interval, ' s')} per request{others}"
+    fastest = _duration(value, *((found[0].lo, found[0].hi) if len(found) == 1 else ()))
+    others = "".join(f", then {other} {_duration(v)}" for v, other, _ in times[1:4])
+    return f"quality was not measured ({reason}); fastest: {name}, {fastest} per request{others}"
 
 
-def _bare(value: float) -> dict[str, float | None]:
-    return {"value": value, "lo": None, "hi": None}
+def _duration(value: float, lo: float | None = None, hi: float | None = None) -> str:
+    """In seconds or milliseconds, whichever keeps the digits that tell."""
+    factor, unit = (1, " s") if value >= 1 else (1e3, " ms")
+    scaled = {k: None if v is None else v * factor for k, v in {"value": value, "lo": lo, "hi": hi}.items()}
+    return _number(scaled, unit)
 
 
 def _labels(systems: Sequence[System]) -> dict[int, str]:
