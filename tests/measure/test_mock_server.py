@@ -95,6 +95,40 @@ def test_usage_comes_as_configured(config, asked, there):
     assert (b'"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5}' in reply) == there
 
 
+@pytest.mark.parametrize(
+    ("config", "asked", "text", "finish"),
+    [
+        ({"tokens": 3}, {}, "w0 w1 w2 ", "stop"),
+        ({"tokens": 3}, {"max_tokens": 2}, "w0 w1 ", "length"),
+        ({"tokens": 3}, {"max_completion_tokens": 2}, "w0 w1 ", "length"),
+        ({"tokens": 3}, {"min_tokens": 5}, "w0 w1 w2 w3 w4 ", "stop"),
+        ({"tokens": 3}, {"min_tokens": 4, "max_tokens": 9}, "w0 w1 w2 w3 ", "stop"),
+        ({"tokens": 3}, {"ignore_eos": True, "max_tokens": 5}, "w0 w1 w2 w3 w4 ", "length"),
+        ({"tokens": 3}, {"ignore_eos": True}, "w0 w1 w2 ", "stop"),
+        ({"text": "so it is"}, {"ignore_eos": True, "max_tokens": 4}, "so it is w3 ", "length"),
+        ({"text": "so it is"}, {"max_tokens": 2}, "so it ", "length"),
+        ({"tokens": 3, "reasoning_tokens": 2}, {"max_tokens": 4}, "w0 w1 ", "length"),
+        ({"tokens": 3, "reasoning_tokens": 2}, {"ignore_eos": True, "max_tokens": 7}, "w0 w1 w2 w3 w4 ", "length"),
+    ],
+)
+def test_answers_are_as_long_as_asked(config, asked, text, finish, tmp_path):
+    truth = tmp_path / "truth"
+    [reply] = talk(MockConfig(truth=str(truth), usage="always", **config), chat("q", **asked))
+    n = len(text.split()) + config.get("reasoning_tokens", 0)
+    assert said(reply) == text
+    assert f'"finish_reason":"{finish}"'.encode() in reply and f'"completion_tokens":{n}'.encode() in reply
+    line = truth_of(truth)[prompt_sha("q")]
+    assert (line["asked"], line["tokens"]) == (asked, n)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"max_tokens": "4"}, {"max_tokens": -1}, {"min_tokens": 2.5}, {"min_tokens": 5, "max_tokens": 4}]
+)
+def test_lengths_that_make_no_sense_are_refused(asked):
+    [reply] = talk(MockConfig(), chat("q", **asked))
+    assert reply.startswith(b"HTTP/1.1 400") and b"_tokens" in reply
+
+
 def test_known_answers_with_a_given_accuracy(tmp_path):
     path = tmp_path / "answers.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"question {i}", "answer": f"right {i}"}) + "\n" for i in range(200)))

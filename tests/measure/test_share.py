@@ -52,6 +52,13 @@ def test_auto_goes_by_the_load_and_leaves_half_the_cores(load: Load, cores: int,
     assert share.processes(load, "auto", cores) == expected
 
 
+def test_a_trace_counts_by_its_busiest_second() -> None:
+    trace = Load("trace", 0.5, trace="t.csv")  # twice as fast: that is no rate
+    assert share.processes(trace, "auto", 64, 1600.0) == 3
+    assert share.processes(trace, "auto", 64, 12.0) == 1
+    assert share.processes(trace, 2, 64, 12.0) == 2
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Any:
     """A mock server with a truth log: (address, log)."""

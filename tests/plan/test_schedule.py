@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poise.plan.schedule import due_times, planned
+from poise.plan.schedule import due_times, peak_rps, planned
 from poise.plan.spec import Load
 
 OPEN = st.builds(
@@ -34,6 +34,12 @@ def due(load: Load, count: int, seed: int = 0) -> list[int]:
     found = due_times(load, count, seed)
     assert found is not None
     return found
+
+
+@given(st.lists(st.integers(0, 5 * 10**9), max_size=60))
+def test_the_busiest_second_holds_the_most_requests(offsets: list[int]) -> None:
+    due_ns = sorted(offsets)
+    assert peak_rps(due_ns) == max((sum(start <= t < start + 10**9 for t in due_ns) for start in due_ns), default=0)
 
 
 def test_constant_arrivals_are_exact() -> None:

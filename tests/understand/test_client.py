@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import asked, cell, ns, write_run
 
-from poise.plan.spec import Load
+from poise.plan.schedule import due_times, planned
+from poise.plan.spec import Generation, Load
 from poise.store.run import open_run
 from poise.types import Check, LagSample, ResourceSample
 from poise.understand.checks import checks
@@ -20,7 +24,14 @@ OURS = ("client_bound", "load_not_delivered", "server_saturated")
 
 
 def data(
-    path: Path, items: list[Any], load: Load, *, cpu: float | None, lag_s: float | None, until: int = 40
+    path: Path,
+    items: list[Any],
+    load: Load,
+    *,
+    cpu: float | None,
+    lag_s: float | None,
+    until: int = 40,
+    generation: Generation = Generation(),
 ) -> CellData:
     """A cell answered by a server; the client used `cpu` cores and its loop came `lag_s` late in every second."""
     seconds = range(9, until)
@@ -29,6 +40,7 @@ def data(
         "t",
         items,
         load=load,
+        generation=generation,
         source_kind="api",
         resources=[]
         if cpu is None
@@ -133,6 +145,61 @@ def test_a_server_whose_queue_grows_to_the_end(tmp_path: Path) -> None:
     assert list(found) == ["server_saturated"]
     assert "the server answered 9.95/s of 20/s; client: event loop p99 1 ms late" in found["server_saturated"].evidence
     assert found["server_saturated"].action.startswith("the server is the limit, not the client")
+
+
+def queued(due_s: list[float], service_s: float, servers: int, patience_s: float = 1e9) -> list[Any]:
+    """Requests answered first come, first served, so many at a time."""
+    free = [0.0] * servers
+    items = []
+    for i, due in enumerate(due_s):
+        k = min(range(servers), key=free.__getitem__)
+        free[k] = done = max(free[k], due) + service_s
+        items.append(asked(f"i{i}", "x", "x", due_s=10 + due, sent_s=10 + due, e2e_s=min(done - due, patience_s)))
+    return items
+
+
+RAMP = Load("ramp", 20, low=1, duration_s=30)
+BURSTS = [t + k / 40 for t in range(0, 30, 5) for k in range(40)]
+"""A trace: 40 requests within a second, every 5 s."""
+
+
+@pytest.mark.parametrize(
+    ("load", "due_s", "saturated"),
+    [
+        (RAMP, None, True),  # from 10/s on it falls behind
+        (Load("mlperf", 20, scenario="server"), [i / 20 for i in range(400)], True),
+        (Load("trace", 1, trace="t.csv"), [i / 15 for i in range(400)], True),
+        (Load("trace", 1, trace="t.csv"), BURSTS, False),  # behind within every burst, through before the next
+        (Load("trace", 1, trace="t.csv"), BURSTS[:-20], False),  # cut off in the middle of one
+    ],
+)
+def test_every_timed_load_can_saturate_a_server(tmp_path: Path, load: Load, due_s: Any, saturated: bool) -> None:
+    """Ten answers a second: five places, half a second each."""
+    if due_s is None:
+        due_s = [at / 1e9 for at in due_times(load, planned(load, 1, 0), 0) or []]
+    found = verdict(tmp_path, queued(due_s, 0.5, 5), load, **GOOD, until=60)
+    assert list(found) == ["server_saturated"] * saturated
+    if load is RAMP:
+        assert "the server answered 10" in found["server_saturated"].evidence
+        assert "stay below 10" in found["server_saturated"].action
+
+
+def test_a_queue_that_deadlines_cut_is_still_one(tmp_path: Path) -> None:
+    due_s = [i / 20 for i in range(150)]  # the last ones wait for the deadline, no longer for each other
+    items = queued(due_s, 0.5, 5, patience_s=3.0)
+    found = verdict(tmp_path, items, Load("open", 20), **GOOD, until=60, generation=Generation(deadline_s=3.0))
+    assert list(found) == ["server_saturated"]
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.floats(0.1, 0.65), st.sampled_from(["poisson", "gamma", "constant"]), st.booleans())
+def test_a_server_that_keeps_up_is_never_called_saturated(seed: int, use: float, arrivals: Any, ramp: bool) -> None:
+    """Twenty answers a second at most, asked for no more than 65 % of it at the end."""
+    value = 20 * use
+    load = Load("ramp" if ramp else "open", value, low=value / 10 if ramp else None, arrivals=arrivals, duration_s=30)
+    due_s = [at / 1e9 for at in due_times(load, planned(load, 1, seed), seed) or []]
+    with tempfile.TemporaryDirectory() as folder:
+        assert "server_saturated" not in verdict(Path(folder), queued(due_s, 0.5, 10), load, **GOOD, until=60)
 
 
 def test_a_client_that_sends_late(tmp_path: Path) -> None:

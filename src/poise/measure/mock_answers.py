@@ -13,6 +13,8 @@ from msgspec import Struct
 from poise.registry import did_you_mean
 from poise.types import UsageError
 
+LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens", "ignore_eos")
+"""What a request may say of its answer's length."""
 FAULTS = ("429", "500", "503", "reset", "wrong-json", "endless", "early-close")
 
 
@@ -30,7 +32,7 @@ class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
     faults: tuple[str, ...] = ("500",)
     """Kinds of failure to draw from: 429, 500, 503, reset, wrong-json, endless, early-close."""
     tokens: int = 16
-    """Output tokens (words), cut by the request's max_tokens; where an answer is known, that answer's words instead."""
+    """Output tokens (words), or those of a known answer; the request's max_tokens, min_tokens, ignore_eos are obeyed."""
     tokens_per_chunk: int = 1
     reasoning_tokens: int = 0
     capacity: int | None = None
@@ -54,9 +56,39 @@ class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Where all times are 0: a stream's events in one write, not one each."""
 
 
+class Asked(Struct, frozen=True):
+    """How long a request wants its answer, reasoning included: at most, at least, and whether it may end by itself."""
+
+    most: int
+    least: int
+    ignore_eos: bool
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Asked:
+        """ValueError where a length is no whole number of 0 or more."""
+        most = _length(body, "max_tokens" if body.get("max_tokens") is not None else "max_completion_tokens")
+        least = _length(body, "min_tokens") or 0
+        if most is not None and least > most:
+            raise ValueError(f"min_tokens {least} is more than max_tokens {most}")
+        return cls(_MOST if most is None else most, least, most is not None and body.get("ignore_eos") is True)
+
+
+def _length(body: dict[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST):
+        raise ValueError(f"{name} must be a whole number from 0 to {_MOST}")
+    return value
+
+
+_MOST = 1 << 20
+"""Tokens of the longest answer: no request makes the server write more."""
+
+
 class Plan(Struct, frozen=True):
     """All of one answer: the events' payloads (one document if not streamed), when each is due, and what goes wrong."""
 
+    tokens: int
+    """Output tokens, reasoning included."""
     chunks: list[bytes]
     frames: list[bytes]
     """`chunks` as they go over the wire: HTTP chunks with the end behind the last, or the document as it is."""
@@ -78,31 +110,34 @@ class Script:
         self.said: dict[tuple[Any, ...], tuple[list[bytes], list[bytes], int]] = {}
 
     def plan(self, body: dict[str, Any], chat: bool) -> Plan:
-        """A request's whole answer. What needs no draw is planned once: a burst must not queue behind planning."""
+        """A request's whole answer. What needs no draw is planned once: a burst must not queue behind planning.
+
+        ValueError for lengths that no answer can have.
+        """
         config, prompt = self.config, prompt_of(body)
         stream = bool(body.get("stream"))
         asked = bool((body.get("stream_options") or {}).get("include_usage")) or not stream
         usage = config.usage == "always" or (config.usage == "option" and asked)
-        limit = body.get("max_tokens") or body.get("max_completion_tokens") or 1 << 30
+        length = Asked.of(body)
         prompt_tokens = len(prompt.split())
         text = self.answers.get(_tail(prompt)) if self.answers else None
-        key = (stream, usage, chat, limit, prompt_tokens, text)
+        key = (stream, usage, chat, length, prompt_tokens, text)
         if self.drawn or key not in self.memory:
             draw = random.Random(f"{config.seed}/{prompt}") if self.drawn else _NO_DRAW
             fault = draw.choice(config.faults) if draw.random() < config.error_share else None
             if text is not None and draw.random() >= config.accuracy:
                 text = config.wrong
-            words = self._words(text, limit)
-            finish = "length" if len(words) >= limit else "stop"
-            reasoning = [f"r{i} " for i in range(config.reasoning_tokens)]
+            reasoning = [f"r{i} " for i in range(min(config.reasoning_tokens, length.most))]
+            words = self._words(text, length, len(reasoning))
             n = len(words) + len(reasoning)
+            finish = "length" if n >= length.most else "stop"
             counts = {"prompt_tokens": prompt_tokens, "completion_tokens": n, "total_tokens": prompt_tokens + n}
             if stream:
                 chunks, frames, texts = self._stream(words, reasoning, chat, finish, counts if usage else None)
             else:
                 chunks, texts = _document(words, reasoning, chat, finish, counts if usage else None)
                 frames = chunks
-            plan = Plan(chunks, frames, self._times(len(chunks), texts, draw), fault)
+            plan = Plan(n, chunks, frames, self._times(len(chunks), texts, draw), fault)
             if self.drawn:
                 return plan
             self.memory[key] = plan
@@ -129,12 +164,19 @@ class Script:
         frames[-1] += END
         return [*events, *tail], frames, texts
 
-    def _words(self, text: str | None, limit: int) -> list[str]:
+    def _words(self, text: str | None, length: Asked, before: int) -> list[str]:
+        """The answer's words, after `before` tokens: cut, or continued with numbered words, to the length asked for."""
         text = self.config.text if text is None else text
         if text is None:
-            return [f"w{i} " for i in range(min(self.config.tokens, limit))]
-        cut = text.split(" ")
-        return [*(w + " " for w in cut[:-1]), *cut[-1:]][:limit]
+            words = [f"w{i} " for i in range(min(self.config.tokens, length.most))]
+        else:
+            cut = text.split(" ")
+            words = [*(w + " " for w in cut[:-1]), *cut[-1:]]
+        least = (length.most if length.ignore_eos else length.least) - before
+        if len(words) < least and text is not None:
+            words[-1] += " "
+        words += [f"w{i} " for i in range(len(words), least)]
+        return words[: length.most - before]
 
     def _times(self, chunks: int, texts: int, draw: random.Random) -> list[int]:
         """Due times after the answer's start: text k comes k gaps after the first, what follows with the last."""

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, cast
 import httptools
 import msgspec
 
-from poise.measure.mock_answers import END, FAULTS, MockConfig, Script, chunked, prompt_of, prompt_sha
+from poise.measure.mock_answers import END, FAULTS, LENGTHS, MockConfig, Script, chunked, prompt_of, prompt_sha
 from poise.measure.wire import run as run_loop
 from poise.measure.wire_answer import NOT_JSON
 from poise.types import UsageError
@@ -126,16 +126,17 @@ class _Reply:
         self.sent_ns: list[int] = []
         self.outcome = "ok"
         self.begun = False
+        self.tokens = 0
+        self.body: dict[str, Any] = {}
 
     def begin(self) -> None:
         self.started_ns = self.arrived_ns if self.server.config.capacity is None else now()
         try:
             self.body = msgspec.json.decode(self.raw, type=dict[str, Any])
-        except NOT_JSON as e:
-            self.body = {}
+            self.plan = plan = self.server.script.plan(self.body, self.chat)
+        except (*NOT_JSON, ValueError) as e:
             return self._refuse(400, str(e))
-        self.plan = plan = self.server.script.plan(self.body, self.chat)
-        self.stream = bool(self.body.get("stream"))
+        self.tokens, self.stream = plan.tokens, bool(self.body.get("stream"))
         if plan.fault and plan.fault.isdigit():
             return self._refuse(int(plan.fault), "this error was asked for")
         if plan.due_ns[-1] == 0 and not plan.fault:
@@ -225,6 +226,8 @@ class _Reply:
             "started_ns": self.started_ns,
             "sent_ns": self.sent_ns,
             "outcome": self.outcome,
+            "asked": {k: self.body[k] for k in LENGTHS if k in self.body},
+            "tokens": self.tokens,
         }
 
 

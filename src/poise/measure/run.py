@@ -24,6 +24,7 @@ from poise.measure.crew import Crew
 from poise.measure.redact import redact
 from poise.measure.worker import Command, Job
 from poise.plan.build import Plan, label, workers
+from poise.plan.schedule import peak_rps
 from poise.plan.search import most_probes
 from poise.plan.sources import sources
 from poise.plan.spec import Cell
@@ -218,8 +219,11 @@ class _Group:
         return "concurrent" in backend.capabilities
 
     def _processes(self, cell: Cell) -> int:
+        if not self._is_client(cell):
+            return 1
         wanted = self.plan.study.client_processes
-        return share.processes(cell.load, wanted, host.usable_cores() or 1) if self._is_client(cell) else 1
+        peak = peak_rps(self.plan.due_ns(cell) or ()) if wanted == "auto" and cell.load.trace else None
+        return share.processes(cell.load, wanted, host.usable_cores() or 1, peak)
 
     def _one(self, crew: Crew, folder: CellFolder, warm: bool) -> str | None:
         cell = folder.cell

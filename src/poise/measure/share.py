@@ -18,9 +18,13 @@ RATE_A_PROCESS = 500.0
 MOST_PROCESSES = 8
 
 
-def processes(load: Load, wanted: int | Literal["auto"], cores: int) -> int:
-    """How many processes send this load. `auto`: by its size, on half the cores at most (the server may need some)."""
-    size = load.width / STREAMS_A_PROCESS if load.form == "closed" else load.value / RATE_A_PROCESS
+def processes(load: Load, wanted: int | Literal["auto"], cores: int, peak_rps: float | None = None) -> int:
+    """How many processes send this load. `auto`: by its size, on half the cores at most (the server may need some).
+
+    `peak_rps`: the highest rate of a load whose `value` is none (a trace).
+    """
+    rate = load.value if peak_rps is None else peak_rps
+    size = load.width / STREAMS_A_PROCESS if load.form == "closed" else rate / RATE_A_PROCESS
     number = max(1, min(int(size), cores // 2, MOST_PROCESSES)) if wanted == "auto" else wanted
     return min(number, load.width if load.form == "closed" else load.max_in_flight)
 

@@ -38,6 +38,16 @@ def due_times(load: Load, count: int, seed: int, trace: Sequence[Traced] = ()) -
     return [round(at * 1e9) for at in islice(_arrivals(load, count, seed, trace), count)]
 
 
+def peak_rps(due_ns: Sequence[int]) -> float:
+    """The most requests that fall due within any one second of an ascending schedule."""
+    first, most = 0, 0
+    for count, due in enumerate(due_ns, 1):
+        while due - due_ns[first] >= 1_000_000_000:
+            first += 1
+        most = max(most, count - first)
+    return float(most)
+
+
 def _arrivals(load: Load, count: int, seed: int, trace: Sequence[Traced]) -> Iterator[float]:
     """Seconds from the start, of all but a trace without end. A ramp may take as long as `count` requests need."""
     if load.kind == "trace":

@@ -250,28 +250,56 @@ def _completed(window: Window) -> float:
 
 
 def _saturated(data: CellData, known: Facts) -> Check | None:
-    """An open loop whose queue grew to the end: its latencies depend on how long it ran."""
-    if data.cell.load.kind != "open" or not data.columns.windows or known.full or known.lagging:
+    """A load of due times whose queue grew to the end: its latencies depend on how long it ran.
+
+    By Little's law a server that keeps up has as many requests in flight as come in the time of an answer. One that
+    is behind takes ever longer: by a tenth of a second and more for every second, up to the deadline.
+    """
+    if data.cell.load.form != "open" or not data.columns.windows or known.full or known.lagging:
         return None
     w = max(data.columns.windows, key=lambda w: len(w.sent_ns))
-    n = len(w.sent_ns)
-    if n < 20:
-        return None
-    start, end = int(w.sent_ns[0]), int(w.sent_ns[-1])
+    n, start, end = len(w.sent_ns), int(w.sent_ns[0]), int(w.sent_ns[-1])
     third = (end - start) // 3
-    if third <= 0:
+    if n < 20 or third <= 0:
         return None
     took = (w.ended_ns - w.sent_ns) / 1e9
-    first, last = (float(np.median(part)) for part in (took[: n // 3], took[-(n // 3) :]))
-    queue = int((w.ended_ns > end).sum())
-    early, late = flying(w, start, start + third), flying(w, end - third, end)
-    if queue < QUEUE_SHARE * n or last < GROWTH * first or late < GROWTH * early:
+    parts = [w.sent_ns < start + third, w.sent_ns >= end - third]
+    if min(int(part.sum()) for part in parts) < 5:
         return None
-    asked = (n - 1) / (end - start) * 1e9
+    first, last = (float(np.median(took[part])) for part in parts)
+    early, late = flying(w, start, start + third), flying(w, end - third, end)
+    explained = early * float(parts[1].sum()) / float(parts[0].sum())
+    queue = int((w.ended_ns > end).sum())
+    growing = _slope(w.sent_ns[parts[1]] / 1e9, took[parts[1]]) >= QUEUE_SHARE
+    if not growing and last < FULL * data.cell.generation.deadline_s:
+        return None
+    if queue < QUEUE_SHARE * n or last < GROWTH * first or late < GROWTH * explained:
+        return None
     evidence = (
         f"requests in flight grew from {early:.3g} to {late:.3g} (at most {most_flying(w)}) and answers from "
-        f"{first:.3g} s to {last:.3g} s: the server answered {_completed(w):.3g}/s of {asked:.3g}/s; "
-        f"{known.told()}"
+        f"{first:.3g} s to {last:.3g} s: "
     )
-    action = "the server is the limit, not the client: lower the rate; these latencies depend on how long the run was"
-    return Check("server_saturated", "warn", evidence, action)
+    action = "the server is the limit, not the client: lower the rate"
+    if data.cell.load.kind in ("ramp", "trace"):
+        answered, asked = (_most_per_s(ns, start, end) for ns in (np.sort(w.ended_ns), w.sent_ns))
+        evidence += f"the server answered {answered:.3g}/s at most, up to {asked:.3g}/s were asked"
+        action = f"the server is the limit, not the client: stay below {answered:.3g}/s"
+    else:
+        evidence += f"the server answered {_completed(w):.3g}/s of {(n - 1) / (end - start) * 1e9:.3g}/s"
+    evidence += f"; {known.told()}"
+    return Check("server_saturated", "warn", evidence, f"{action}; these latencies depend on how long the run was")
+
+
+def _slope(at_s: NDArray[np.float64], took_s: NDArray[np.float64]) -> float:
+    """How much longer answers take for every second that passes: between the medians of both halves."""
+    half = len(at_s) // 2
+    apart = float(np.median(at_s[half:]) - np.median(at_s[:half]))
+    return float(np.median(took_s[half:]) - np.median(took_s[:half])) / apart if apart > 0 else 0.0
+
+
+def _most_per_s(at_ns: NDArray[np.int64], start_ns: int, end_ns: int) -> float:
+    """The highest rate of events in any tenth of a stretch of time."""
+    tenth = (end_ns - start_ns) / 10
+    inside = at_ns[at_ns <= end_ns]
+    counts = np.arange(1, len(inside) + 1) - np.searchsorted(inside, inside - tenth, side="right")
+    return float(counts.max(initial=0)) / tenth * 1e9
