@@ -32,7 +32,7 @@ class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
     faults: tuple[str, ...] = ("500",)
     """Kinds of failure to draw from: 429, 500, 503, reset, wrong-json, endless, early-close."""
     tokens: int = 16
-    """Output tokens (words), or those of a known answer; the request's max_tokens, min_tokens, ignore_eos are obeyed."""
+    """Output tokens (words), or those of a known answer; max_tokens, min_tokens and ignore_eos are obeyed."""
     tokens_per_chunk: int = 1
     reasoning_tokens: int = 0
     capacity: int | None = None
