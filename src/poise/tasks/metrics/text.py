@@ -75,18 +75,23 @@ def right(answer: str | None, sample: Sample, good: Callable[[str, list[str]], b
     return score if sample.fields.get("lines") else msgspec.structs.replace(score, stats=None)
 
 
+def best(answer: str | None, sample: Sample, of: Callable[[str, str], float]) -> Score:
+    """The answer's best value over the references."""
+    wanted = references(sample)
+    if not wanted:
+        return Score(None, answer=answer, reason="no target")
+    if answer is None:
+        return Score(0.0, reason="none found")
+    return Score(max(of(answer, w) for w in wanted), answer=answer)
+
+
 class EditSimilarity:
     """1 − Levenshtein distance / length of the longer text, characters, best reference; texts beyond 2 000 are cut."""
 
     name, version, unit, better, scale = "edit_similarity", 1, "", "higher", 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        wanted = references(sample)
-        if not wanted:
-            return Score(None, answer=answer, reason="no target")
-        if answer is None:
-            return Score(0.0, reason="none found")
-        return Score(max(edit_similarity(answer, w) for w in wanted), answer=answer)
+        return best(answer, sample, edit_similarity)
 
     def signature(self, sample: Sample | None = None) -> str:
         return "edit_similarity v1 | characters"
@@ -124,13 +129,7 @@ class SquadExactMatch:
     name, version, unit, better, scale = "exact_match.squad", 1, "", "higher", 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        wanted = references(sample)
-        if not wanted:
-            return Score(None, answer=answer, reason="no target")
-        if answer is None:
-            return Score(0.0, reason="none found")
-        said = normalize_squad(answer)
-        return Score(float(any(said == normalize_squad(w) for w in wanted)), answer=answer)
+        return best(answer, sample, lambda said, wanted: float(normalize_squad(said) == normalize_squad(wanted)))
 
     def signature(self, sample: Sample | None = None) -> str:
         return "exact_match.squad v1 | squad normalisation, CJK as MLQA"
@@ -142,12 +141,7 @@ class TokenF1:
     name, version, unit, better, scale = "f1", 1, "", "higher", 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        wanted = references(sample)
-        if not wanted:
-            return Score(None, answer=answer, reason="no target")
-        if answer is None:
-            return Score(0.0, reason="none found")
-        return Score(max(token_f1(answer, w) for w in wanted), answer=answer)
+        return best(answer, sample, token_f1)
 
     def signature(self, sample: Sample | None = None) -> str:
         return "f1 v1 | squad normalisation, CJK as MLQA"
