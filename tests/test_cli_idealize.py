@@ -1,17 +1,12 @@
-"""`poise idealize …` and `poise roofline` as typed, on an application of their own."""
+"""`poise idealize …` and `poise roofline` as typed."""
 
 import json
 
 import pytest
-import typer
 from support import asked, cell, write_run
 
-from poise.cli_idealize import idealize_app, roofline
+from poise.cli import app
 from poise.types import UsageError
-
-app = typer.Typer()
-app.add_typer(idealize_app, name="idealize")
-app.command("roofline")(roofline)
 
 
 @pytest.fixture

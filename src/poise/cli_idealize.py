@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import msgspec
-import typer
 
+from poise import cli_options as option
 from poise.types import UsageError
 
-idealize_app = typer.Typer(
-    help="Idealized runtime: what the model costs, apart from who serves it.", no_args_is_help=True
+ABOVE_ZERO = click.FloatRange(min=0)
+coefficients = click.argument("coefficients", type=option.PATH)
+model_name = click.option("--model", help="Which model of the file.")
+price = option.options(
+    click.option("--accelerators", type=option.COUNT, default=1, help="Accelerators that T was measured on."),
+    click.option("--power-w", type=ABOVE_ZERO, help="Power of one accelerator, for energy."),
+    click.option("--per-hour-usd", type=ABOVE_ZERO, help="Price of one accelerator per hour."),
+    click.option("--price-date", help="When that price was read, YYYY-MM-DD."),
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Coef = Annotated[Path, typer.Argument(help="Coefficient file (HELM's JSON form), as fit and profile write it.")]
-ModelName = Annotated[str | None, typer.Option("--model", help="Which model of the file.")]
-Accelerators = Annotated[int, typer.Option("--accelerators", min=1, help="Accelerators that T was measured on.")]
-Power = Annotated[float | None, typer.Option("--power-w", min=0, help="Power of one accelerator, for energy.")]
-PerHour = Annotated[float | None, typer.Option("--per-hour-usd", min=0, help="Price of one accelerator per hour.")]
-PriceDate = Annotated[str | None, typer.Option("--price-date", help="When that price was read, YYYY-MM-DD.")]
-Prompt = Annotated[int, typer.Option("--prompt-tokens", help="Prompt length.")]
-Output = Annotated[int, typer.Option("--output-tokens", help="Answer length.")]
+
+@click.group()
+def idealize() -> None:
+    """What a model costs, apart from who serves it."""
 
 
-@idealize_app.command()
-def fit(
-    points: Annotated[
-        Path, typer.Argument(help="CSV (prompt_tokens,output_tokens,runtime_s[,model][,at_s]) or a run folder.")
-    ],
-    method: Annotated[str, typer.Option("--method", help="default, or paper: the published procedure.")] = "default",
-    denoised: Annotated[
-        bool, typer.Option("--denoised", help="Minimum over trials, overhead split off: for shared services.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write the coefficients.")] = None,
-    json: Json = False,
-) -> None:
-    """Fit alpha(p) and beta to timed generations, each model on its own."""
+@idealize.command()
+@click.argument("points", type=option.PATH)
+@click.option("--method", default="default", help="default, or paper: the published procedure.")
+@click.option("--denoised", is_flag=True, help="Minimum over trials, overhead split off: for shared services.")
+@click.option("-o", "--out", type=option.PATH, help="Where to write the coefficients.")
+@option.json
+def fit(points: Path, method: str, denoised: bool, out: Path | None, as_json: bool) -> None:
+    """Fit alpha(p) and beta to timed generations, model by model.
+
+    POINTS is a CSV file (prompt_tokens,output_tokens,runtime_s[,model][,at_s]) or a run folder.
+    """
     from poise.report.idealized import fit_lines
     from poise.understand import idealize, idealize_files
     from poise.understand.idealize_apply import run_points
@@ -60,7 +59,7 @@ def fit(
     if out is not None:
         notes = {f.coefficients.model: {"method": f.method, "denoised": f.denoised, "points": f.n} for f in fits}
         idealize_files.write_coefficients(out, [f.coefficients for f in fits], notes)
-    if json:
+    if as_json:
         _print_json([msgspec.to_builtins(f) | {"noise": noises[f.coefficients.model]} for f in fits])
         return
     for f in fits:
@@ -68,20 +67,28 @@ def fit(
     _written(out)
 
 
-@idealize_app.command()
+@idealize.command()
+@coefficients
+@click.option("--prompt-tokens", type=int, required=True, help="Prompt length.")
+@click.option("--output-tokens", type=int, required=True, help="Answer length.")
+@click.option("--mode", default="default", help="default, or helm: HELM's own rule.")
+@option.options(model_name, price, option.json)
 def predict(
-    coefficients: Coef,
-    prompt_tokens: Prompt,
-    output_tokens: Output,
-    mode: Annotated[str, typer.Option("--mode", help="default, or helm: HELM's own rule.")] = "default",
-    model: ModelName = None,
-    accelerators: Accelerators = 1,
-    power_w: Power = None,
-    per_hour_usd: PerHour = None,
-    price_date: PriceDate = None,
-    json: Json = False,
+    coefficients: Path,
+    prompt_tokens: int,
+    output_tokens: int,
+    mode: str,
+    model: str | None,
+    accelerators: int,
+    power_w: float | None,
+    per_hour_usd: float | None,
+    price_date: str | None,
+    as_json: bool,
 ) -> None:
-    """T(p, o) in seconds, with idealized cost and energy where price and power are given."""
+    """T(p, o) in seconds, with cost and energy where prices are given.
+
+    COEFFICIENTS is a file in HELM's JSON form, as fit and profile write it.
+    """
     from poise.plan.spec import Price
     from poise.report.idealized import prediction_lines
     from poise.understand import cost, idealize, idealize_files
@@ -92,7 +99,7 @@ def predict(
     seconds = idealize.predict(chosen, prompt_tokens, output_tokens, mode)  # type: ignore[arg-type]
     price = cost.idealized_cost(Price(per_hour_usd=per_hour_usd, date=price_date), [seconds], accelerators)
     energy = cost.idealized_energy([seconds], accelerators, power_w)
-    if json:
+    if as_json:
         given = {"model": chosen.model, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "mode": mode}
         _print_json(given | {"runtime_s": seconds, "cost": price, "energy": energy})
         return
@@ -100,57 +107,81 @@ def predict(
     _print(prediction_lines(seconds, what, price, energy.per_request_j))
 
 
-@idealize_app.command()
+@idealize.command()
+@click.argument("model")
+@click.option("-b", "--backend", default="onnx", help="In-process engine.")
+@click.option("--points", default="auto", help="auto, paper (270 points), or p=1,256,o=1,64.")
+@click.option("-o", "--out", type=option.PATH, default=Path("coef.json"), help="Where to write the coefficients.")
+@click.option("--save-points", "save", type=option.PATH, help="Also write every trial as CSV.")
+@click.option("--repeats", type=option.COUNT, default=5, help="Trials of each point, interleaved.")
+@click.option("--method", default="default", help="Fit for paper and p=,o= points: default, paper.")
+@click.option("--batch", type=option.COUNT, default=1, help="Equal sequences at once.")
+@click.option("--seed", default=0, help="Seed of prompts, order and design.")
+@click.option("--random-weights", is_flag=True, help="Shape only; no weights needed.")
+@click.option("--name", help="Name in the coefficient file.")
+@option.backend_option
+@click.option("--max-prompt", type=click.IntRange(min=3), help="Longest prompt of the grid.")
+@click.option("--per-hour-usd", type=ABOVE_ZERO, help="Price of one accelerator per hour.")
+@option.json
 def profile(
-    model: Annotated[str, typer.Argument(help="bundled:s, a folder, a hub name.")],
-    backend: Annotated[str, typer.Option("-b", "--backend", help="In-process engine.")] = "onnx",
-    points: Annotated[str, typer.Option("--points", help="auto, paper (270 points), or p=1,256,o=1,64.")] = "auto",
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where to write the coefficients.")] = Path("coef.json"),
-    save: Annotated[Path | None, typer.Option("--save-points", help="Also write every trial as CSV.")] = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Trials of each point, interleaved.")] = 5,
-    method: Annotated[
-        str, typer.Option("--method", help="Fit for paper and p=,o= points: default, paper.")
-    ] = "default",
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Equal sequences at once.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of prompts, order and design.")] = 0,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Shape only; no weights needed.")] = False,
-    name: Annotated[str | None, typer.Option("--name", help="Name in the coefficient file.")] = None,
-    backend_option: Annotated[
-        list[str] | None, typer.Option("-O", help="Backend option key=value (also device, dtype, quantization).")
-    ] = None,
-    max_prompt: Annotated[int | None, typer.Option("--max-prompt", min=3, help="Longest prompt of the grid.")] = None,
-    per_hour_usd: PerHour = None,
-    json: Json = False,
+    model: str,
+    backend: str,
+    points: str,
+    out: Path,
+    save: Path | None,
+    repeats: int,
+    method: str,
+    batch: int,
+    seed: int,
+    random_weights: bool,
+    name: str | None,
+    backend_options: tuple[str, ...],
+    max_prompt: int | None,
+    per_hour_usd: float | None,
+    as_json: bool,
 ) -> None:
-    """Measure T(p, o) of a model on this machine at exact lengths, and fit it: ten points instead of 270."""
+    """Measure T(p, o) of a model on this machine, and fit it.
+
+    At exact lengths: ten points instead of 270.
+
+    MODEL is bundled:s, a folder, or a hub name.
+    """
     from poise.measure.profile import Profiler
     from poise.profiling import Plan, profile_points
     from poise.report.idealized import profile_lines
 
-    chosen, deployment = _engine(model, backend, backend_option or [], random_weights)
+    chosen, deployment = _engine(model, backend, backend_options, random_weights)
     plan = Plan(points, repeats, method, seed, max_prompt)  # type: ignore[arg-type]
     with Profiler(chosen, deployment, batch, seed) as profiler:
         found = profile_points(profiler, plan, name or chosen.name)
     _keep_profile(found, out, save, profiler, batch)
-    if json:
+    if as_json:
         _print_json(found)
         return
     _print(profile_lines(found, per_hour_usd))
     _written(out)
 
 
-@idealize_app.command()
+@idealize.command()
+@click.argument("run", type=option.PATH)
+@coefficients
+@option.options(model_name, price, option.json)
 def apply(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    coefficients: Coef,
-    model: ModelName = None,
-    accelerators: Accelerators = 1,
-    power_w: Power = None,
-    per_hour_usd: PerHour = None,
-    price_date: PriceDate = None,
-    json: Json = False,
+    run: Path,
+    coefficients: Path,
+    model: str | None,
+    accelerators: int,
+    power_w: float | None,
+    per_hour_usd: float | None,
+    price_date: str | None,
+    as_json: bool,
 ) -> None:
-    """Idealized beside measured for every request and cell of a run, kept in RUN/derived/idealized.json."""
+    """Idealized beside measured for every request and cell of a run.
+
+    Kept in RUN/derived/idealized.json.
+
+    COEFFICIENTS is a file in HELM's JSON form, as fit and profile write it.
+    """
     from poise.plan.spec import Price
     from poise.report.idealized import applied_lines, applied_rows
     from poise.understand.idealize_apply import Hardware, apply
@@ -158,39 +189,55 @@ def apply(
 
     price = None if per_hour_usd is None else Price(per_hour_usd=per_hour_usd, date=price_date)
     done = apply(_run(run), read_coefficients(coefficients), Hardware(accelerators, power_w, price), model)
-    if json:
+    if as_json:
         _print_json(done)
         return
-    _console().print(_table(applied_rows(done)))
+    option.console(140).print(_table(applied_rows(done)))
     _print(applied_lines(done))
     _written(run / "derived" / "idealized.json")
 
 
+@click.command()
+@click.argument("model")
+@click.option("--hardware", required=True, help="Catalogue names, comma list: A100-80GB,H100.")
+@click.option("--accelerators", type=option.COUNT, help="Default: the fewest that hold it.")
+@click.option("--prompt-tokens", default=512, help="Prompt length.")
+@click.option("--output-tokens", default=128, help="Answer length.")
+@click.option("--batch", default=1, help="Equal sequences at once.")
+@click.option("--width", help="Weights as float16, int8, int4, q4_k_m …")
+@click.option("--kv-bits", default=16.0, help="Bits of a value in the KV cache.")
+@click.option("--compute-efficiency", "compute", default=0.5, help="Share of peak FLOP/s reached.")
+@click.option("--memory-efficiency", "memory", default=0.6, help="Share of peak bytes/s reached.")
+@click.option("--overhead-s", type=ABOVE_ZERO, default=0.0, help="Seconds added to every phase.")
+@click.option("--refit", type=option.PATH, help="CSV of measured points: refit both efficiencies from them.")
+@click.option("--against", type=option.PATH, help="Run folder: MFU, MBU and gap of its cells.")
+@click.option("--per-hour-usd", type=ABOVE_ZERO, help="Price of one accelerator per hour.")
+@click.option("--price-date", help="When that price was read, YYYY-MM-DD.")
+@option.json
 def roofline(
-    model: Annotated[str, typer.Argument(help="config.json, a model folder, or a name such as llama-2-7b.")],
-    hardware: Annotated[str, typer.Option("--hardware", help="Catalogue names, comma list: A100-80GB,H100.")],
-    accelerators: Annotated[
-        int | None, typer.Option("--accelerators", min=1, help="Default: the fewest that hold it.")
-    ] = None,
-    prompt_tokens: Prompt = 512,
-    output_tokens: Output = 128,
-    batch: Annotated[int, typer.Option("--batch", help="Equal sequences at once.")] = 1,
-    width: Annotated[str | None, typer.Option("--width", help="Weights as float16, int8, int4, q4_k_m …")] = None,
-    kv_bits: Annotated[float, typer.Option("--kv-bits", help="Bits of a value in the KV cache.")] = 16,
-    compute: Annotated[float, typer.Option("--compute-efficiency", help="Share of peak FLOP/s reached.")] = 0.5,
-    memory: Annotated[float, typer.Option("--memory-efficiency", help="Share of peak bytes/s reached.")] = 0.6,
-    overhead_s: Annotated[float, typer.Option("--overhead-s", min=0, help="Seconds added to every phase.")] = 0.0,
-    refit: Annotated[
-        Path | None, typer.Option("--refit", help="CSV of measured points: refit both efficiencies from them.")
-    ] = None,
-    against: Annotated[
-        Path | None, typer.Option("--against", help="Run folder: MFU, MBU and gap of its cells.")
-    ] = None,
-    per_hour_usd: PerHour = None,
-    price_date: PriceDate = None,
-    json: Json = False,
+    model: str,
+    hardware: str,
+    accelerators: int | None,
+    prompt_tokens: int,
+    output_tokens: int,
+    batch: int,
+    width: str | None,
+    kv_bits: float,
+    compute: float,
+    memory: float,
+    overhead_s: float,
+    refit: Path | None,
+    against: Path | None,
+    per_hour_usd: float | None,
+    price_date: str | None,
+    as_json: bool,
 ) -> None:
-    """What a model would take on hardware you may not own: bytes, FLOPs, accelerators, times, cost, energy."""
+    """What a model would take on hardware you may not own.
+
+    Bytes, FLOPs, accelerators, times, cost, energy.
+
+    MODEL is a config.json, a model folder, or a name such as llama-2-7b.
+    """
     from poise.plan.spec import Price
     from poise.report.idealized import roofline_lines
     from poise.understand import cost, idealize_files
@@ -219,7 +266,7 @@ def roofline(
         price = Price(per_hour_usd=per_hour_usd, date=price_date)
         paid = cost.idealized_cost(price, [made.total_s / batch], made.accelerators)
         results.append((made, efficiency, paid, compare(_run(against), shape, setting) if against else []))
-    if json:
+    if as_json:
         _print_json([dict(zip(("roofline", "efficiency", "cost", "against"), result)) for result in results])
         return
     for result in results:
@@ -235,7 +282,7 @@ def _run(path: Path) -> Any:
     return open_run(path)
 
 
-def _engine(model: str, backend: str, options: list[str], random_weights: bool) -> tuple[Any, Any]:
+def _engine(model: str, backend: str, options: tuple[str, ...], random_weights: bool) -> tuple[Any, Any]:
     """Model and deployment as a study would read them from the same words."""
     from msgspec import structs
 
@@ -289,13 +336,6 @@ def _finite(value: Any) -> Any:
 def _written(path: Path | None) -> None:
     if path is not None:
         print(f"written: {path}", file=sys.stderr)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=140)
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> Any:

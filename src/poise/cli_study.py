@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     tasks: str | None = None
     base_url: str | None = None
     key_env: str | None = None
-    data: list[str] = []
+    data: tuple[str, ...] = ()
     concurrency: str | None = None
     batch: str | None = None
     rate: str | None = None
@@ -48,9 +49,9 @@ class Flags(Struct, frozen=True, kw_only=True):
     repeats: int | None = None
     client_processes: str | None = None
     seed: int | None = None
-    task_options: list[str] = []
-    backend_options: list[str] = []
-    allow_keys: list[str] = []
+    task_options: tuple[str, ...] = ()
+    backend_options: tuple[str, ...] = ()
+    allow_keys: tuple[str, ...] = ()
 
 
 def study_from_flags(flags: Flags) -> tuple[Study, str]:
@@ -152,7 +153,7 @@ def _number(word: str) -> float:
     return int(value) if value.is_integer() else value
 
 
-def option_pairs(entries: list[str], flag: str) -> dict[str, Any]:
+def option_pairs(entries: Sequence[str], flag: str) -> dict[str, Any]:
     """`k=v` with v read as YAML would: numbers, true/false, words."""
     from poise.plan.positions import read_text
 
@@ -202,7 +203,9 @@ def _adjust(study: Study, flags: Flags) -> Study:
         study = structs.replace(study, tasks=tasks)
     if flags.allow_keys:
         deployments = [
-            structs.replace(d, options={**d.options, "allow_key": flags.allow_keys}) if d.backend == "openai" else d
+            structs.replace(d, options={**d.options, "allow_key": list(flags.allow_keys)})
+            if d.backend == "openai"
+            else d
             for d in study.deployments
         ]
         study = structs.replace(study, deployments=deployments)
