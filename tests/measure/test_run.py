@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from poise.measure.mock_server import running
 from poise.measure.run import execute
 from poise.plan.build import plan
 from poise.plan.read import load_study
+from poise.plan.schedule import Extent
 from poise.store.run import CellFolder, Run
 from poise.types import UsageError
 
@@ -28,10 +30,10 @@ class Silent:
         self.done: list[tuple[str, str | None]] = []
         self.ticks: list[int] = []
 
-    def start(self, cells: int, requests: int) -> None:
-        self.total = (cells, requests)
+    def start(self, cells: Sequence[Extent]) -> None:
+        self.cells = list(cells)
 
-    def cell_started(self, label: str, planned: int, already_done: int = 0) -> None: ...
+    def cell_started(self, label: str, extent: Extent, already_done: int = 0, spent_s: float = 0.0) -> None: ...
 
     def tick(self, done_in_cell: int) -> None:
         self.ticks.append(done_in_cell)
@@ -74,7 +76,7 @@ def measured(out: Path) -> dict[str, list[str]]:
 def test_a_run_leaves_a_self_sufficient_folder(tmp_path: Path) -> None:
     watcher = Silent()
     outcome = go(study(tmp_path), tmp_path / "run", watcher=watcher)
-    assert outcome.failed == {} and watcher.total == (2, 15)
+    assert outcome.failed == {} and sorted(watcher.cells) == [Extent(3, None), Extent(12, None)]
     run = Run(tmp_path / "run")
     assert {k: len(set(v)) for k, v in measured(run.path).items()} == {"synthetic": 12, "other": 3}
     for folder in run.cells():
@@ -220,6 +222,7 @@ def test_a_timed_load_goes_on_for_what_is_left(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from poise.cli import main
 sys.argv = ["poise", "run", "-q", sys.argv[1], "-o", sys.argv[2]]

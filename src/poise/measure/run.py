@@ -10,7 +10,7 @@ import dataclasses
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,7 @@ from poise.measure.crew import Crew
 from poise.measure.redact import redact
 from poise.measure.worker import Command, Job
 from poise.plan.build import Plan, label, workers
-from poise.plan.schedule import peak_rps
+from poise.plan.schedule import Extent, peak_rps
 from poise.plan.search import most_probes
 from poise.plan.sources import sources
 from poise.plan.spec import Cell
@@ -36,8 +36,8 @@ from poise.types import UsageError
 class Watcher(Protocol):
     """What a progress display is told, from the parent process."""
 
-    def start(self, cells: int, requests: int) -> None: ...
-    def cell_started(self, label: str, planned: int, already_done: int = 0) -> None: ...
+    def start(self, cells: Sequence[Extent]) -> None: ...
+    def cell_started(self, label: str, extent: Extent, already_done: int = 0, spent_s: float = 0.0) -> None: ...
     def tick(self, done_in_cell: int) -> None: ...
     def cell_done(
         self,
@@ -104,7 +104,8 @@ def execute(
         if not (out / "environment.json").exists():
             write_atomic(out / "environment.json", encode_pretty(environment))
         cells = [c for c in plan.cells if c.state == "planned"]
-        watcher.start(sum(most_probes(c.load) if c.load.kind == "search" else 1 for c in cells), plan.requests)
+        probes = {c.folder: most_probes(c.load) for c in cells if c.load.kind == "search"}
+        watcher.start([plan.extent(c) for c in cells for _ in range(probes.get(c.folder, 1))])
         failed: dict[str, str] = {}
         try:
             for group in workers(plan):
@@ -211,7 +212,8 @@ class _Group:
             tried.append(folder)
 
     def _known(self, folder: CellFolder) -> None:
-        self.watcher.cell_started(label(folder.cell), folder.cell.planned, folder.cell.planned)
+        extent = self.plan.extent(folder.cell)
+        self.watcher.cell_started(label(folder.cell), extent, _made(folder, False), extent.seconds or 0.0)
         self._report(folder)
 
     def _is_client(self, cell: Cell) -> bool:
@@ -227,8 +229,9 @@ class _Group:
 
     def _one(self, crew: Crew, folder: CellFolder, warm: bool) -> str | None:
         cell = folder.cell
-        already = cell.planned - missing(folder, self.retry_failed)
-        self.watcher.cell_started(label(cell), cell.planned, already)
+        already = _made(folder, self.retry_failed)
+        extent = self.plan.extent(cell)
+        self.watcher.cell_started(label(cell), extent, already, _spent_s(folder, extent, already))
         crew.monitor(folder.path / "resources.jsonl")
         warmup = self.plan.warmup(cell) if warm else []
         segment = sum(s.event == "start" for s in folder.segments())
@@ -249,7 +252,8 @@ class _Group:
             for path in folder.files("records"):
                 new, read[path] = _lines(path, read.get(path, 0))
                 count += new
-            self.watcher.tick(min(max(count, already), cell.planned))
+            there = max(count, already)
+            self.watcher.tick(there if extent.requests is None else min(there, extent.requests))
 
         error = crew.run(commands, tick)
         if error is not None and crew.broken:
@@ -259,11 +263,12 @@ class _Group:
 
     def _report(self, folder: CellFolder, error: str | None = None) -> None:
         seconds, quality = (None, None) if error else self.between(folder)
-        self.watcher.cell_done(label(folder.cell), folder.cell.planned, seconds, quality, error)
+        asked = _made(folder, False) if folder.cell.load.timed else folder.cell.planned
+        self.watcher.cell_done(label(folder.cell), asked, seconds, quality, error)
 
     def _never_ran(self, folder: CellFolder, error: str) -> str:
         self._fail(folder, len(folder.segments()), error)
-        self.watcher.cell_started(label(folder.cell), folder.cell.planned)
+        self.watcher.cell_started(label(folder.cell), self.plan.extent(folder.cell))
         self._report(folder, error)
         return error
 
@@ -288,6 +293,22 @@ class _Group:
     def _log(self, cell: Cell) -> Path:
         name = f"{cell.model.name}-{cell.deployment.name}-r{cell.repeat}.log"
         return self.run.path / "logs" / "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+
+
+def _made(folder: CellFolder, retry_failed: bool) -> int:
+    """How many of a cell's requests need not be asked any more; of a timed load, how many it came to ask."""
+    if not folder.cell.load.timed:
+        return folder.cell.planned - missing(folder, retry_failed)
+    return len({r.request_id for r in folder.records() if r.phase == "measure"})
+
+
+def _spent_s(folder: CellFolder, extent: Extent, already: int) -> float:
+    """How much of a load's seconds earlier sittings used."""
+    if not already or not extent.seconds:
+        return 0.0
+    if extent.requests is None:
+        return extent.seconds - folder.left_s()
+    return extent.seconds * already / extent.requests
 
 
 def _lines(path: Path, position: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from poise import registry
 from poise.plan import search
 from poise.plan.prompts import Asker, items_sha, sha, warmups
 from poise.plan.repeat import asked, sequence
-from poise.plan.schedule import due_times, planned
+from poise.plan.schedule import Extent, due_times, planned
 from poise.plan.sources import digest, has_chat_template, pick, sources
 from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Mode, Model, Study, TaskUse
 from poise.plan.trace import Trace, read_trace
@@ -66,6 +66,14 @@ class Plan:
         """When each of the cell's requests is due, from the start of its load; None where none has a due time."""
         requests = sum(1 for _ in asked(self.items[cell.task.items_sha].requests, cell.planned))
         return due_times(cell.load, requests, cell.seed, _trace(self.study, cell.load).rows)
+
+    def extent(self, cell: Cell) -> Extent:
+        """How many requests the cell makes, and how long its load goes on; None for what shows only afterwards."""
+        load = cell.load
+        if load.kind == "search" or load.timed:
+            return Extent(None, load.duration_s if load.timed else None)
+        due_ns = self.due_ns(cell) if load.duration_s is None else None
+        return Extent(cell.planned, due_ns[-1] / 1e9 if due_ns else load.duration_s)
 
     def probe(self, cell: Cell, rate: float) -> tuple[Cell, Items]:
         """The open loop by which a search tries one rate: the same cell as if the study had named that load."""

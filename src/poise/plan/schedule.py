@@ -14,9 +14,17 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count as natural
 from itertools import islice, takewhile
+from typing import NamedTuple
 
 from poise.plan.spec import Load
 from poise.types import Traced
+
+
+class Extent(NamedTuple):
+    """How much a cell asks and for how many seconds, each as far as its load says beforehand."""
+
+    requests: int | None
+    seconds: float | None
 
 
 def planned(load: Load, items: int, seed: int, trace: Sequence[Traced] = ()) -> int:

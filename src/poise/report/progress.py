@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from poise.plan.schedule import Extent
 from poise.report import numbers
 from poise.report.text import shorten, visible
 
@@ -26,28 +28,38 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self._live: Live | None = None
-        self._cells = self._requests = 0
-        self._cells_done = self._done = self._skipped = 0
-        self._label, self._planned, self._in_cell = "", 0, 0
-        self._began = self._drawn = 0.0
+        self._ahead: list[Extent] = []
+        self._cells = self._cells_done = 0
+        self._requests: int | None = None
+        self._done = self._in_cell = 0
+        self._label, self._extent, self._spent_s = "", Extent(None, None), 0.0
+        self._paced, self._paced_s = 0, 0.0
+        """Requests done, and seconds they took, in cells whose load does not say how long it goes on."""
+        self._began = self._cell_began = self._drawn = 0.0
 
-    def start(self, cells: int, requests: int) -> None:
-        """The whole plan: cells and requests, those already done by an earlier run included."""
-        self._cells, self._requests = cells, requests
+    def start(self, cells: Sequence[Extent]) -> None:
+        """The whole plan, what an earlier run did included."""
+        self._ahead, self._cells = list(cells), len(cells)
+        counts = [cell.requests for cell in cells]
+        self._requests = None if None in counts else sum(filter(None, counts))
         self._began = time.monotonic()
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
 
-    def cell_started(self, label: str, planned: int, already_done: int = 0) -> None:
-        """A cell begins, of which `already_done` requests were recorded by an earlier run."""
-        self._label, self._planned, self._in_cell = visible(label, newlines=False), planned, already_done
+    def cell_started(self, label: str, extent: Extent, already_done: int = 0, spent_s: float = 0.0) -> None:
+        """A cell begins, of which an earlier run recorded `already_done` requests in `spent_s` seconds of its load."""
+        self._label, self._extent, self._spent_s = visible(label, newlines=False), extent, spent_s
+        if extent in self._ahead:
+            self._ahead.remove(extent)
+        self._cell_began, self._in_cell = time.monotonic(), already_done
         self._done += already_done
-        self._skipped += already_done
         self._draw()
 
     def tick(self, done_in_cell: int) -> None:
         """So many requests of the cell are done now, the earlier ones included."""
+        if self._extent.seconds is None:
+            self._paced += done_in_cell - self._in_cell
         self._done += done_in_cell - self._in_cell
         self._in_cell = done_in_cell
         if time.monotonic() - self._drawn >= REDRAW_S:
@@ -62,8 +74,10 @@ class Progress:
         reason: str | None = None,
     ) -> None:
         """A cell has ended: requests done, mean seconds of one, mean quality if scored, or why it failed."""
-        self._done += self._planned - self._in_cell
-        self._in_cell = self._planned
+        self.tick(max(self._in_cell, self._extent.requests or 0))
+        if self._extent.seconds is None:
+            self._paced_s += time.monotonic() - self._cell_began
+        self._extent = Extent(self._in_cell, 0.0)
         self._cells_done += 1
         marks = f"quality {numbers.mark(quality)}" if quality is not None else ""
         width = max(24, min(48, self.console.width - 42)) if self.console.is_terminal else 48
@@ -88,11 +102,22 @@ class Progress:
             self._live = None
 
     def seconds_left(self) -> float | None:
-        """Time left at the mean pace since `start`; None before anything was done."""
-        paced = self._done - self._skipped
-        if paced <= 0:
+        """Time left: what loads say of theirs, and requests at the mean pace so far; None where either is unknown."""
+        in_cell_s = time.monotonic() - self._cell_began
+        now, ahead = self._extent, self._ahead
+        left_s = sum(cell.seconds or 0.0 for cell in ahead)
+        paced = [cell.requests for cell in ahead if cell.seconds is None]
+        if now.seconds is not None:
+            left_s += max(0.0, now.seconds - self._spent_s - in_cell_s)
+        else:
+            paced.append(None if now.requests is None else now.requests - self._in_cell)
+        if None in paced:
             return None
-        return (time.monotonic() - self._began) / paced * max(0, self._requests - self._done)
+        if not (rest := sum(filter(None, paced))):
+            return left_s
+        if not self._paced:
+            return None
+        return left_s + (self._paced_s + (in_cell_s if now.seconds is None else 0.0)) / self._paced * rest
 
     def _draw(self) -> None:
         if self._live:
@@ -100,16 +125,25 @@ class Progress:
             self._live.update(self._picture(), refresh=True)
 
     def _picture(self) -> RenderableType:
-        left = self.seconds_left()
+        left, spent = self.seconds_left(), time.monotonic() - self._began
+        done, total = (spent, spent + left) if left is not None else (self._done, self._requests or 0)
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             Text(f"cells {self._cells_done}/{self._cells}"),
-            ProgressBar(total=max(1, self._requests), completed=self._done, width=28),
-            Text(f"{self._done}/{self._requests} requests" + (f" · {_clock(left)} left" if left is not None else "")),
+            ProgressBar(total=max(1e-3, total), completed=done, width=28),
+            Text(
+                f"{_of(self._done, self._requests)} requests" + (f" · {_clock(left)} left" if left is not None else "")
+            ),
         )
-        return Group(
-            bar, Text(f"{self._label}  {self._in_cell}/{self._planned}", style="dim", no_wrap=True, overflow="ellipsis")
-        )
+        line = f"{self._label}  {_of(self._in_cell, self._extent.requests)}"
+        if self._extent.seconds:
+            seconds = min(self._spent_s + time.monotonic() - self._cell_began, self._extent.seconds)
+            line += f" requests · {seconds:.0f} of {_clock(self._extent.seconds)}"
+        return Group(bar, Text(line, style="dim", no_wrap=True, overflow="ellipsis"))
+
+
+def _of(done: int, planned: int | None) -> str:
+    return f"{done}" if planned is None else f"{done}/{planned}"
 
 
 def _clock(seconds: float) -> str:
