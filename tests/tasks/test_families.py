@@ -255,7 +255,10 @@ def test_classification_labels(tmp_path):
     task = get_task("classification")
     samples = list(task.samples(str(tmp_path / "x.csv"), {}))
     assert samples[0].choices == ("billing", "tech") and task.chance == 0.5
-    assert [s.fields["label"] for s in draw(samples, 2, "label", 0)] in (["billing", "tech"], ["tech", "billing"])
+    assert [samples[k].fields["label"] for k in draw(samples, 2, "label", 0)] in (
+        ["billing", "tech"],
+        ["tech", "billing"],
+    )
     (tmp_path / "x.csv").write_text("text,label\na,billing\n")
     with pytest.raises(UsageError, match="1 different values"):
         list(task.samples(str(tmp_path / "x.csv"), {}))

@@ -17,9 +17,9 @@ def test_glue_dev_set():
     assert len(samples) == 872
     assert sum(s.target == "positive" for s in samples) == 444
     assert task.question(samples[0]).startswith("Sentence: it 's a charming and often affecting journey")
-    drawn = draw(samples, 200, "label", 0)
+    drawn = [samples[k] for k in draw(samples, 200, "label", 0)]
     assert sum(s.target == "positive" for s in drawn) == 100
-    assert {s.id for s in draw(samples, 100, "label", 0)} < {s.id for s in drawn}
+    assert {samples[k].id for k in draw(samples, 100, "label", 0)} < {s.id for s in drawn}
 
 
 def test_labels(tmp_path):

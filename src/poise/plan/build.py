@@ -6,17 +6,18 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
 
 from poise import registry
 from poise.plan import search
-from poise.plan.prompts import Asker, items_sha, sha, warmups
+from poise.plan.kept import Kept
+from poise.plan.prompts import Asker, sha, sha_of_each, warmups
 from poise.plan.repeat import asked, sequence
 from poise.plan.schedule import Extent, due_times, planned
 from poise.plan.sources import digest, has_chat_template, pick, sources
@@ -35,10 +36,44 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Items:
-    """What is asked of every cell that shares an `items_sha`: requests in plan order, and their samples."""
+    """What is asked of every cell that shares an `items_sha`: requests in plan order, and their samples.
 
-    requests: list[Request]
-    samples: list[Sample]
+    The first requests are those of the samples, one by one; further draws follow when all have had one.
+    """
+
+    requests: Kept[Request]
+    samples: Kept[Sample]
+
+    def first(self, count: int) -> Items:
+        """The first `count` requests alone."""
+        return Items(self.requests[:count], self.samples[:count])
+
+    @cached_property
+    def facts(self) -> Facts:
+        asked, turns = [], False
+        for r in self.requests:
+            asked.append((r.sample_id, r.draw))
+            turns = turns or bool(r.turns)
+
+        def in_order(count: int) -> list[int]:
+            return sorted(range(count), key=asked.__getitem__)
+
+        return Facts(
+            sha_of_each((r.sample_id, r.draw, r.asked_sha) for r in self.requests.picked(in_order(len(asked)))),
+            sha_of_each((s.id, s.target, s.choices) for s in self.samples.picked(in_order(len(self.samples)))),
+            turns,
+        )
+
+
+class Facts(NamedTuple):
+    """What is known of items once all have been gone through."""
+
+    items_sha: str
+    """Of which samples are asked, how often and how."""
+    target_sha: str
+    """Of what counts as right."""
+    turns: bool
+    """Whether any of the requests is a conversation."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +99,8 @@ class Plan:
 
     def due_ns(self, cell: Cell) -> list[int] | None:
         """When each of the cell's requests is due, from the start of its load; None where none has a due time."""
+        if cell.load.form != "open":
+            return None
         requests = sum(1 for _ in asked(self.items[cell.task.items_sha].requests, cell.planned))
         return due_times(cell.load, requests, cell.seed, _trace(self.study, cell.load).rows)
 
@@ -160,12 +197,12 @@ class Drawn:
         # A task that is itself a file is part of what was asked.
         files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]
         self.shots, self.shot_count = self._shots()
-        samples = list(self.task.samples(data, dict(use.options)))
+        samples: Kept[Sample] = Kept(self.task.samples(data, dict(use.options)))
         if not samples:
             raise UsageError(f"task {use.name!r}: {use.data or 'the generator'} gives no items; nothing can be asked")
-        self.order = [s.id for s in samples]
-        """All ids, in the order of the data; `samples` is the draw from them."""
-        self.samples: list[Sample] = draw(samples, use.limit, use.balance, study.seed)
+        self.all = samples
+        """In the order of the data; `samples` is the draw from them."""
+        self.samples = samples.picked(draw(samples, use.limit, use.balance, study.seed))
         if own := getattr(self.task, "data_sha", None):  # where the data are no files to be hashed as they are
             self.data_sha = own(samples)
         else:
@@ -208,7 +245,7 @@ class Drawn:
         rows = trace.rows[: load.requests][: self.use.limit] if hasattr(self.task, "traced") else ()
         key = sha([format, model.system, generation, prompt, trace.sha if rows else None, len(rows)])
         if key not in self._asked:
-            samples = list(self.task.traced(rows, dict(self.use.options))) if rows else self.samples
+            samples = Kept(self.task.traced(rows, dict(self.use.options))) if rows else self.samples
             asker = Asker(
                 self.task,
                 format=format,
@@ -219,8 +256,8 @@ class Drawn:
                 prompt=prompt,
                 seed=self.study.seed,
             )
-            requests = [asker.request(s, d) for d in range(generation.draws) for s in samples]
-            self._asked[key] = Items(requests, samples)
+            requests = (asker.request(s, d) for d in range(generation.draws) for s in samples)
+            self._asked[key] = Items(Kept(requests, Request), samples)
         return self._asked[key]
 
 
@@ -248,16 +285,15 @@ def make_cell(
     if count == 0:
         raise UsageError(f"load {load.label}: no request falls due within {load.duration_s:g} s; make it longer")
     if count < len(asked.requests):
-        kept = {r.sample_id for r in asked.requests[:count]}
-        asked = Items(asked.requests[:count], [s for s in asked.samples if s.id in kept])
+        asked = asked.first(count)
     cell_task = CellTask(
         name=use.name,
         task=use.task,
         version=task.version,
         mode=drawn.mode,
         data_sha=drawn.data_sha,
-        target_sha=sha([[s.id, s.target, s.choices] for s in sorted(asked.samples, key=lambda s: s.id)]),
-        items_sha=items_sha(asked.requests),
+        target_sha=asked.facts.target_sha,
+        items_sha=asked.facts.items_sha,
         extract=use.extract or task.extract,
         metrics=tuple(task.metrics),
         chance=task.chance,
@@ -292,7 +328,7 @@ def make_cell(
         load=load,
         generation=generation,
         seed=study.seed,
-        planned=sum(len(r.parts) for r in islice(sequence(asked.requests), count)),
+        planned=sum(len(r.parts) for r in islice(sequence(asked.requests), count)) if asked.facts.turns else count,
         source_kind=picked[0],
         source_sha=source_sha,
         state="not_measurable" if reason else "planned",

@@ -59,7 +59,7 @@ def plan_outputs(
     answers = _by_item(given, drawn, path)
     study = structs.replace(study, deployments=[deployment], generation={"draws": _draws(answers, path)})
     cell, items = make_cell(study, study.models[0], deployment, Elsewhere, (KIND, str(path)), drawn, study.loads[0])
-    if any(request.turns for request in items.requests):
+    if items.facts.turns:
         raise UsageError(f"task {task} asks in several turns; one output an item cannot answer them")
     plan = Plan(study, [cell], {cell.task.items_sha: items})
     return plan, [_record(r, answers.get(r.sample_id, [])) for r in items.requests]
@@ -115,17 +115,17 @@ def _by_item(given: Given, drawn: Drawn, path: Path) -> dict[str, list[str | Non
         for name, output in given:
             answers.setdefault(str(name), []).append(output)
         return answers
-    outputs = [output for _, output in given]
+    outputs, order = [output for _, output in given], [sample.id for sample in drawn.all]
     # of aligned text, a line without text on both sides is no item, but has its line among the outputs
     lines = getattr(drawn.task, "lines", None)
-    if lines == len(outputs) != len(drawn.order):
-        outputs = [outputs[int(name)] for name in drawn.order]
-    if len(outputs) != len(drawn.order):
+    if lines == len(outputs) != len(order):
+        outputs = [outputs[int(name)] for name in order]
+    if len(outputs) != len(order):
         raise UsageError(
-            f"{path} has {len(given)} outputs without ids, the task {len(drawn.order)} items; "
+            f"{path} has {len(given)} outputs without ids, the task {len(order)} items; "
             "give one for each in their order, or an `id` with each"
         )
-    return {name: [output] for name, output in zip(drawn.order, outputs) if name in ids}
+    return {name: [output] for name, output in zip(order, outputs) if name in ids}
 
 
 def _draws(answers: dict[str, list[str | None]], path: Path) -> int:

@@ -8,7 +8,7 @@ The later turns of a conversation travel with its request; `plan.turns` joins th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -174,8 +174,14 @@ def sha(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
 
 
-def items_sha(requests: Sequence[Request]) -> str:
-    return sha(sorted((r.sample_id, r.draw, r.asked_sha) for r in requests))
+def sha_of_each(values: Iterable[Any]) -> str:
+    """`sha` of a list whose entries are never held together."""
+    found, mark = hashlib.sha256(), b"["
+    for value in values:
+        found.update(mark + msgspec.json.encode(value, order="sorted"))
+        mark = b","
+    found.update(b"[]" if mark == b"[" else b"]")
+    return found.hexdigest()
 
 
 def _compile(prompt: dict[str, str]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,22 @@ def _write_cell(out: Path, cell: Cell) -> None:
 
 
 def _write_inputs(out: Path, sha: str, items: Items) -> None:
+    requests, targets = (out / "inputs" / f"{sha}.{part}.jsonl" for part in ("requests", "targets"))
+    if not requests.exists():
+        write_atomic(requests, _lines(items.requests))
+    if not targets.exists() or not _holds(targets, _lines(items.samples)):  # labels may come later
+        write_atomic(targets, _lines(items.samples))
+
+
+def _lines(rows: Iterable[Any]) -> Iterator[bytes]:
     encode = msgspec.json.Encoder().encode
-    contents: dict[str, list[Any]] = {"requests": list(items.requests), "targets": list(items.samples)}
-    for part, rows in contents.items():
-        path = out / "inputs" / f"{sha}.{part}.jsonl"
-        data = b"".join(encode(row) + b"\n" for row in rows)
-        if not path.exists() or (part == "targets" and path.read_bytes() != data):  # labels may come later
-            write_atomic(path, data)
+    return (encode(row) + b"\n" for row in rows)
+
+
+def _holds(path: Path, lines: Iterable[bytes]) -> bool:
+    """Whether a file holds just these lines."""
+    with path.open("rb") as there:
+        return all(a == b for a, b in zip_longest(there, lines))
 
 
 def missing(folder: CellFolder, retry_failed: bool) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +47,27 @@ def check_options(task: Task, options: Mapping[str, Any]) -> None:
             raise UsageError(f"task {task.name} has no option {option!r}{hint}")
 
 
-def draw(samples: Iterable[Sample], limit: int | None, balance: str | None, seed: int) -> list[Sample]:
-    """The first `limit` of a seeded permutation, in its order; with `balance`, as many of each value of that field.
+def draw(samples: Iterable[Sample], limit: int | None, balance: str | None, seed: int) -> list[int]:
+    """Places of the first `limit` of a seeded permutation; with `balance`, as many of each value of that field.
 
     The permutation sorts by a hash of seed and sample id: a larger limit asks only more, and items that join or leave
     the data move no others. Without limit: all (balanced: as many of each value as the rarest has).
     """
-    items = sorted(samples, key=lambda s: hashlib.sha256(f"{seed}/{s.id}".encode()).digest())
-    _check_ids(items)
+    keys: list[bytes] = []
+    values: list[str] = []
+    for sample in samples:
+        keys.append(hashlib.sha256(f"{seed}/{sample.id}".encode()).digest())
+        if balance is not None:
+            values.append(_value_of(sample, balance))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    _check_ids(samples, keys, order)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
     if balance is None:
-        return items[:limit]
-    groups: dict[str, list[Sample]] = {}
-    for item in items:
-        groups.setdefault(_value_of(item, balance), []).append(item)
+        return order[:limit]
+    groups: dict[str, list[int]] = {}
+    for place in order:
+        groups.setdefault(values[place], []).append(place)
     counts = ", ".join(f"{value}: {len(group)}" for value, group in sorted(groups.items()))
     each = min(map(len, groups.values())) if limit is None else limit // len(groups)
     if limit is not None and limit % len(groups):
@@ -74,18 +81,16 @@ def draw(samples: Iterable[Sample], limit: int | None, balance: str | None, seed
             f"{each} items of each {balance!r} are wanted, but there are {counts}; "
             f"the largest balanced limit is {min(map(len, groups.values())) * len(groups)}"
         )
-    order = sorted(groups)
-    return [groups[value][i] for i in range(each) for value in order]
+    return [groups[value][i] for i in range(each) for value in sorted(groups)]
 
 
-def _check_ids(items: list[Sample]) -> None:
-    if not items:
+def _check_ids(samples: Iterable[Sample], keys: Sequence[bytes], order: Sequence[int]) -> None:
+    if not order:
         raise UsageError("the task has no items")
-    ids: set[str] = set()
-    for item in items:
-        if item.id in ids:
-            raise UsageError(f"two items have the id {item.id!r}; ids must differ")
-        ids.add(item.id)
+    for a, b in pairwise(order):
+        if keys[a] == keys[b]:
+            name = next(islice(samples, max(a, b), None)).id
+            raise UsageError(f"two items have the id {name!r}; ids must differ")
 
 
 def _value_of(item: Sample, balance: str) -> str:
