@@ -32,7 +32,7 @@ INSTALL = {  # torch is named so that pip takes one build and no other
     "loops": ["aiohttp", "httpx"],
 }
 MODEL = "bundled/s"
-"""Some peers need a tokenizer under the model's name: a local hub cache holds this one."""
+"""GuideLLM needs a tokenizer under the model's name: a local hub cache holds this one."""
 TOKENIZER = Path(client.__file__).parents[1] / "src" / "poise" / "bundled" / "s"
 
 
@@ -68,7 +68,8 @@ def read_guidellm(folder: Path) -> list[float]:
 
 def aiperf(bin_: Path, url: str, streams: int, requests: int, folder: Path) -> list[str]:
     return [
-        str(bin_ / "aiperf"), "profile", "--model", MODEL, "--url", url, "--endpoint-type", "chat", "--streaming",
+        str(bin_ / "aiperf"), "profile", "--model", MODEL, "--tokenizer", str(TOKENIZER),
+        "--url", url, "--endpoint-type", "chat", "--streaming",
         "--concurrency", str(streams), "--request-count", str(requests),
         "--input-file", str(folder / "questions.jsonl"), "--custom-dataset-type", "single_turn",
         "--output-artifact-dir", str(folder / "out"), "--ui", "none",
@@ -139,13 +140,9 @@ def measured(name: str, streams: int, peers: Path, folder: Path) -> Row:
     with client.mock(truth_file, tokens=TOKENS, ttft=0.1, gap=0.01) as (url, server), (folder / "log").open("w") as log:
         line = [*client.on(client.CLIENT_CORE), *command(peers / environment / "bin", url, streams, requests, folder)]
         started = time.perf_counter_ns()
-        environ = {
-            **os.environ,
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_OFFLINE": "1",
-            "HF_HUB_CACHE": str(hub(folder)),
-            "PYTHONPATH": "",
-        }
+        environ = {**os.environ, "HF_HUB_CACHE": str(hub(folder)), "PYTHONPATH": ""}
+        if name != "aiperf":  # offline it takes a folder for a name on the hub, and refuses it
+            environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         process = subprocess.Popen(line, stdout=log, stderr=log, cwd=folder, env=environ, start_new_session=True)
         family = client.Family(process.pid, server)
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 import subprocess
 import sys
 
@@ -127,6 +128,23 @@ def test_answers_are_as_long_as_asked(config, asked, text, finish, tmp_path):
 def test_lengths_that_make_no_sense_are_refused(asked):
     [reply] = talk(MockConfig(), chat("q", **asked))
     assert reply.startswith(b"HTTP/1.1 400") and b"_tokens" in reply
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "q"}]}, "chat.completion"),
+        ("/v1/completions", {"prompt": "q"}, "text_completion"),
+    ],
+)
+def test_every_document_names_its_object(path, body, kind, stream):
+    """OpenAI's reference: `chat.completion.chunk` in a stream, `text_completion` in both; strict clients look at it."""
+    [reply] = talk(MockConfig(tokens=2, usage="always"), post(0, {**body, "stream": stream}, path))
+    documents = re.findall(rb'{"id":"mock".*}', reply)
+    wanted = kind + ".chunk" * (stream and kind.startswith("chat"))
+    assert len(documents) == (4 if stream else 1)
+    assert {json.loads(d)["object"] for d in documents} == {wanted}
 
 
 def test_known_answers_with_a_given_accuracy(tmp_path):

@@ -153,12 +153,14 @@ class Script:
             for name, tokens in (("reasoning_content", reasoning), ("content", words)):
                 for i in range(0, len(tokens), self.config.tokens_per_chunk):
                     text = "".join(tokens[i : i + self.config.tokens_per_chunk])
-                    events.append(_choice_event({"delta": {name: text}} if chat else {"text": text}, None))
+                    events.append(_choice_event(chat, {"delta": {name: text}} if chat else {"text": text}, None))
             texts = len(events)
-            events.append(_choice_event({"delta": {}} if chat else {"text": ""}, finish))
+            events.append(_choice_event(chat, {"delta": {}} if chat else {"text": ""}, finish))
             self.said = {key: (events, [chunked(event) for event in events], texts)}
         events, frames, texts = self.said[key]
-        tail = [] if counts is None else [_event({"id": "mock", "choices": [], "usage": counts})]
+        tail = (
+            [] if counts is None else [_event({**_head(chat, "chat.completion.chunk"), "choices": [], "usage": counts})]
+        )
         tail += [b"data: [DONE]\n\n"] * self.config.done
         frames = [*frames, *map(chunked, tail)]
         frames[-1] += END
@@ -239,8 +241,14 @@ def _read_answers(path: str | None) -> dict[str, str]:
         raise UsageError(f'answers file {path}: expected one {{"prompt", "answer"}} a line ({e})') from None
 
 
-def _choice_event(said: dict[str, Any], finish: str | None) -> bytes:
-    return _event({"id": "mock", "choices": [{"index": 0, **said, "finish_reason": finish}]})
+def _head(chat: bool, kind: str) -> dict[str, Any]:
+    """What every document begins with; strict clients read nothing without its `object`."""
+    return {"id": "mock", "object": kind if chat else "text_completion"}
+
+
+def _choice_event(chat: bool, said: dict[str, Any], finish: str | None) -> bytes:
+    choice = {"index": 0, **said, "finish_reason": finish}
+    return _event({**_head(chat, "chat.completion.chunk"), "choices": [choice]})
 
 
 def _event(document: dict[str, Any]) -> bytes:
@@ -258,5 +266,5 @@ def _document(
     if reasoning:
         message["reasoning_content"] = "".join(reasoning)
     choice = {"index": 0, "finish_reason": finish, **({"message": message} if chat else {"text": "".join(words)})}
-    document = {"id": "mock", "choices": [choice], **({"usage": counts} if counts else {})}
+    document = {**_head(chat, "chat.completion"), "choices": [choice], **({"usage": counts} if counts else {})}
     return [msgspec.json.encode(document)], len(words) + len(reasoning)
