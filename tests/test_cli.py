@@ -206,8 +206,16 @@ def test_nothing_measurable_is_exit_code_2(tmp_path: Path) -> None:
 def test_imports_stay_light() -> None:
     code = (
         "import sys, poise, poise.cli\n"
-        "heavy = {'torch', 'transformers', 'scipy', 'altair', 'numpy', 'sacrebleu', 'sympy', 'onnxruntime_genai'}\n"
+        "heavy = {'torch', 'transformers', 'scipy', 'altair', 'numpy', 'sacrebleu', 'sympy', 'onnxruntime_genai',\n"
+        "         'rich', 'pydantic'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_tasks_are_listed_at_the_width_there_is() -> None:
+    listed = poise("tasks", env={"COLUMNS": "70"}).stdout.splitlines()
+    names = {task["name"] for task in json.loads(poise("tasks", "--json").stdout)["tasks"]}
+    assert names <= {line.split()[0] for line in listed if line.strip()} and {"sst2", "mini-qa"} <= names
+    assert max(map(len, listed)) <= 70

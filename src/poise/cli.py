@@ -143,7 +143,7 @@ def tasks(as_json: bool) -> None:
     """List the tasks and groups."""
     from poise.report.listing import print_tasks
 
-    print_tasks(option.console(), as_json=as_json)
+    print_tasks(as_json)
 
 
 @app.command()
@@ -168,7 +168,10 @@ def mock_server(args: tuple[str, ...]) -> None:
 @click.option("--load", type=click.IntRange(1, 4096), help="Calibrate the client at so many requests in flight.")
 @option.json
 def doctor(load: int | None, as_json: bool) -> int:
-    """Is this host fit to measure on? What does the client add? Exit code 5 where it is not."""
+    """Say if this host is fit to measure on; exit code 5 where it is not.
+
+    With --load also what the client itself adds at so many requests in flight.
+    """
     from poise.api import diagnose
     from poise.report import doctor as face
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
-from typing import Any
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console
 
 from poise import registry
-from poise.report.terminal import table
+from poise.report.text import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NAME = 22
+"""Columns that the names of a list take."""
 
 
-def print_tasks(console: Console, as_json: bool = False) -> None:
-    """Every task by name: what it asks, metrics (the first is primary), chance level; then the groups."""
+def print_tasks(as_json: bool = False) -> None:
+    """Every task by name: what it asks, metrics (the first is primary), modes; then the groups. Light: without rich."""
     rows = []
     for name in registry.names("task"):
         task: Any = registry.lookup("task", name)()
@@ -28,22 +35,32 @@ def print_tasks(console: Console, as_json: bool = False) -> None:
     if as_json:
         _print_json({"tasks": rows, "groups": groups, "lm-eval": harness})
         return
-    console.print(
-        table(
-            ["task", "metrics", "modes", ""],
-            [[r["name"], ", ".join(r["metrics"]) or "–", ", ".join(r["modes"]), r["about"]] for r in rows],
-        )
-    )
-    console.print()
-    for group, members in groups.items():
-        console.print(f"group {group}: {', '.join(members)}")
-    console.print("your own: file.yaml or file.py:Name")
     there = "installed; `lm-eval ls tasks` lists them" if harness else "pip install 'poise[lm-eval]'"
-    console.print(f"lm-evaluation-harness: lm-eval:NAME of a task or group, lm-eval:file.yaml ({there})", markup=False)
+    bundled = {member for members in groups.values() for member in members}
+    for row in sorted(rows, key=lambda row: row["name"] in bundled):
+        metrics = ", ".join(row["metrics"]) or "no metric"
+        _print_entry(row["name"], row["about"], f"[{metrics}; {', '.join(row['modes'])}]")
+    print()
+    for group, members in groups.items():
+        whole = ", ".join(name for name, of in groups.items() if name != group and set(of) < set(members))
+        rest = len(members) - len(groups.get(whole, ()))
+        _print_entry(group, f"the group of {whole} and the {rest} other miniatures" if whole else ", ".join(members))
+    _print_entry("file.yaml", "a task of your own, as is file.py:Name")
+    _print_entry("lm-eval:NAME", f"a task or group of lm-evaluation-harness, or lm-eval:file.yaml ({there})")
+
+
+def _print_entry(name: str, *paragraphs: str) -> None:
+    width = shutil.get_terminal_size((100, 24)).columns
+    for i, paragraph in enumerate(paragraphs):
+        first = f"{visible(name, newlines=False):<{NAME - 2}}  " if i == 0 else " " * NAME
+        text = visible(paragraph, newlines=False)
+        print(textwrap.fill(text, max(width, 2 * NAME), initial_indent=first, subsequent_indent=" " * NAME))
 
 
 def print_backends(console: Console, as_json: bool = False) -> None:
     """Every engine by name: sources it reads, capabilities, and the install command where it cannot run."""
+    from poise.report.terminal import table
+
     rows: list[dict[str, Any]] = []
     for name in registry.names("backend"):
         backend: Any = registry.lookup("backend", name)

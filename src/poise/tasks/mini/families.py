@@ -34,17 +34,36 @@ Classification = _line("topics", "classification", "topics.csv", about="Sentence
 Nli = _line("nli", "nli", "nli.tsv", about="Does one sentence entail another?")
 Choice = _line("choice", "multiple-choice", "choice.jsonl", about="Questions of four options, by letter.")
 Ranked = _line(
-    "ranked", "multiple-choice", "choice.jsonl", about="The same, the likeliest text.", ranked=True, answer_with="text"
+    "ranked",
+    "multiple-choice",
+    "choice.jsonl",
+    about="Questions of four options, by the likeliest text.",
+    ranked=True,
+    answer_with="text",
 )
-Answer = _line("answer", "three-tasks", "choice.jsonl", about="The same: the letter only.", do="answer")
-Paraphrase = _line("paraphrase", "three-tasks", "choice.jsonl", about="The same, to be paraphrased.", do="paraphrase")
-Explain = _line("explain", "three-tasks", "choice.jsonl", about="The same, to be explained.", do="explain")
+Answer = _line(
+    "answer", "three-tasks", "choice.jsonl", about="Multiple choice, the letter only (three-tasks).", do="answer"
+)
+Paraphrase = _line(
+    "paraphrase",
+    "three-tasks",
+    "choice.jsonl",
+    about="Multiple-choice questions to be paraphrased (three-tasks).",
+    do="paraphrase",
+)
+Explain = _line(
+    "explain",
+    "three-tasks",
+    "choice.jsonl",
+    about="Multiple-choice questions to be explained (three-tasks).",
+    do="explain",
+)
 Aligned = _line("aligned", "translation", "aligned.zh", "aligned.en", about="Chinese lines into English.")
 Reverse = _line(
     "aligned-en-zh", "translation", "aligned.en", "aligned.zh", about="English lines into Chinese.", pair="en-zh"
 )
 Document = _line(
-    "document", "translation", "aligned.zh", "aligned.en", about="The same lines as one document, in windows.",
+    "document", "translation", "aligned.zh", "aligned.en", about="Chinese lines as one document, in windows.",
     unit="document", lines=4, chars=120, ter=True,
 )  # fmt: skip
 Mathematics = _line("mathematics", "deepmind-mathematics", about="Problems of all eight categories, generated.", n=16)
