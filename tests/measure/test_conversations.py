@@ -1,12 +1,14 @@
 """Conversations through every driver: a record a turn, the next one after the last, skipped after a failure."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from poise.measure import drive
+from poise.measure.concurrent import Concurrent
 from poise.plan.spec import Load
 from poise.store.run import CellFolder
 from poise.types import Answer, Failure, Raw, Record, Request
@@ -53,10 +55,10 @@ class Remote(Local):
         name = prepared[0].partition("#")[0]
         assert name not in self.busy, "two turns of one conversation at once"
         self.busy.append(name)
-        sent = drive.time.perf_counter_ns()
+        sent = time.perf_counter_ns()
         await asyncio.sleep(0.001)
         self.busy.remove(name)
-        done = drive.time.perf_counter_ns()
+        done = time.perf_counter_ns()
         return Raw(sent, [(done, prepared[1])], done_ns=done)
 
     def finish(self, prepared: Any, raw: Raw) -> Answer:
@@ -73,7 +75,7 @@ def locally(requests: list[Request], size: int = 1) -> list[Record]:
 
 def remotely(requests: list[Request], load: Load, due: list[int] | None = None) -> list[Record]:
     out: list[Record] = []
-    driver = drive.Concurrent(Remote(), out.extend, segment=0, attempts={"a#1": 2}, retries=0, alive=lambda: None)
+    driver = Concurrent(Remote(), out.extend, segment=0, attempts={"a#1": 2}, retries=0, alive=lambda: None)
     asyncio.run(driver.run(requests, load, due))
     return out
 
@@ -148,12 +150,12 @@ def test_a_retried_turn_answers_for_its_conversation(monkeypatch: pytest.MonkeyP
         async def send(self, prepared: Any) -> Raw:
             if not self.failed:
                 self.failed = True
-                now = drive.time.perf_counter_ns()
+                now = time.perf_counter_ns()
                 return Raw(now, done_ns=now, status="error", error=Failure("http", "busy", 503))
             return await super().send(prepared)
 
     out: list[Record] = []
-    driver = drive.Concurrent(Flaky(), out.extend, segment=0, attempts={}, retries=1, alive=lambda: None)
+    driver = Concurrent(Flaky(), out.extend, segment=0, attempts={}, retries=1, alive=lambda: None)
     sleep = asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(min(seconds, 0.001)))
     asyncio.run(driver.run([talk("a", "one", "two")], Load("closed", 1)))

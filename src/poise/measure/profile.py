@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from poise.measure import drive
+from poise.measure.recording import finish
 from poise.plan.sources import sources
 from poise.plan.spec import Deployment, Model
 from poise.registry import lookup
@@ -99,7 +99,7 @@ class Profiler:
         prepared = [self._backend.prepare(r) for r in requests]
         start = time.perf_counter_ns()
         raws = self._backend.send(prepared)
-        answers = [drive.finish(self._backend, p, raw) for p, raw in zip(prepared, raws, strict=True)]
+        answers = [finish(self._backend, p, raw) for p, raw in zip(prepared, raws, strict=True)]
         for answer, raw in zip(answers, raws, strict=True):
             failure = answer.error or raw.error
             if failure is not None:

@@ -28,6 +28,7 @@ from msgspec import Struct, field
 
 from poise import registry
 from poise.measure import drive, priority, share
+from poise.measure.concurrent import Concurrent
 from poise.plan.repeat import asked, sequence
 from poise.plan.spec import Deployment, Load, Model
 from poise.store.run import Appender, CellFolder, Outcome, Segment
@@ -213,7 +214,7 @@ def _drive(
     async def concurrent() -> None:
         one = Load("closed", 1)
         for phase, group in (("cold", cold), ("warmup", warm)):
-            driver = drive.Concurrent(
+            driver = Concurrent(
                 backend,
                 records.write,
                 segment=segment,
@@ -223,7 +224,7 @@ def _drive(
                 phase=phase,  # type: ignore[arg-type]
             )
             await driver.run(group, one)
-        driver = drive.Concurrent(
+        driver = Concurrent(
             backend, records.write, segment=segment, attempts=attempts, retries=job.retries, alive=alive
         )
         part, parts = command.part, command.parts
