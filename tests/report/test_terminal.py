@@ -127,3 +127,23 @@ def test_perplexity_stands_where_there_is_no_mark(make_cell):
         assert "less is better" in text
     assert "| wiki perplexity.token ↓ | time |" in Markdown().render(summary, []).decode()
     assert "| 12.3 ±0.56 |" in Markdown().render(summary, []).decode()
+
+
+def one_task(summary, **metrics):
+    """The summary's first task alone, its cells with further metrics."""
+    task = summary.cells[0].task
+    cells = [
+        msgspec.structs.replace(c, estimates={"accuracy": c.estimates["quality"], **metrics, **c.estimates})
+        for c in summary.cells
+        if c.task == task and c.state != "failed"
+    ]
+    return msgspec.structs.replace(summary, cells=cells)
+
+
+def test_a_single_task_shows_its_other_metrics_too(summary):
+    bleu = Estimate(value=27.4, lo=25.0, hi=30.0, n=120, unit="", better="higher", method="bootstrap 95%")
+    text = shown(one_task(summary, **{"f1.macro": summary.cells[0].estimates["quality"], "bleu": bleu}), 100)
+    assert "f1.macro" in text and "bleu" in text and "27.4 ±2.6" in text and "accuracy  " not in text
+    assert "bleu" not in shown(summary, 100)
+    narrow = shown(one_task(summary, **{f"metric_{i}": bleu for i in range(12)}), 60)
+    assert all(f"metric_{i}" in narrow for i in range(12)) and max(map(len, narrow.splitlines())) <= 60

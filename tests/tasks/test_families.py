@@ -234,6 +234,20 @@ def test_mmlu_csv_without_header_and_bad_rows(tmp_path):
         list(get_task("multiple-choice").samples(str(tmp_path / "x.jsonl"), {}))
 
 
+@pytest.mark.parametrize("name", ["multiple-choice", "bbq", "truthfulqa"])
+def test_options_with_letters_ask_for_the_letter(name, tmp_path):
+    (tmp_path / "multiple-choice.jsonl").write_text(json.dumps(CHOICE_ROWS[0]) + "\n")
+    (tmp_path / "truthfulqa.csv").write_text("Question,Best Answer,Incorrect Answers\nWhat?,this,that; those\n")
+    row = {"context": "c", "question": "q?", "label": 1, "context_condition": "ambig"}
+    (tmp_path / "bbq.jsonl").write_text(json.dumps(row | {f"ans{i}": "abc"[i] for i in range(3)}) + "\n")
+    [data] = tmp_path.glob(f"{name}.*")
+    task = get_task(name)
+    [sample] = task.samples(str(data), {})
+    assert "letter" in task.instruction and "\nA. " in task.question(sample)
+    [sample] = task.samples(str(data), {"answer_with": "text"})
+    assert "letter" not in task.instruction and "\nA. " not in task.question(sample)
+
+
 def test_nli_layouts(tmp_path):
     (tmp_path / "x.tsv").write_text(
         "index\tgenre\tsentence1\tsentence2\tgold_label\n0\tfiction\tA man runs.\tA man moves.\tentailment\n"
@@ -248,6 +262,10 @@ def test_nli_layouts(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"premise": "a", "label": 2}\n')
     with pytest.raises(UsageError, match="no column 'sentence2' or 'hypothesis'"):
         list(task.samples(str(tmp_path / "x.jsonl"), {}))
+    (tmp_path / "snli_1.0_test.txt").write_text((tmp_path / "x.tsv").read_text())  # SNLI's own suffix for its TSV
+    assert list(task.samples(str(tmp_path / "snli_1.0_test.txt"), {})) == list(
+        task.samples(str(tmp_path / "x.tsv"), {})
+    )
 
 
 def test_classification_labels(tmp_path):

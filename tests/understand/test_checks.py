@@ -66,6 +66,11 @@ def test_each_doubt(tmp_path: Path, code: str) -> None:
     assert raised[code].evidence and raised[code].action
 
 
+def test_prompts_beyond_the_context_are_not_asked_again(tmp_path: Path) -> None:
+    raised = found(tmp_path, cell("m", "t", [*items(), asked("z", "x", status="error", kind="context")]))
+    assert "shorter" in raised["failed_requests"].action and "--retry-failed" not in raised["failed_requests"].action
+
+
 def test_reruns_are_mentioned(tmp_path: Path) -> None:
     again = asked("z", "x", status="error")
     again.records.append(Record("z", "z", "ok", attempt=2, segment=1, timeline=Timeline(ns(99), [1], 1), pieces=["x"]))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
-
 from rich.console import Console
 from rich.text import Text
 
 from poise.report import grid as shape
 from poise.report import numbers
+from poise.report.measures import measures
 from poise.report.terminal import doubts, table
 from poise.report.text import visible
-from poise.types import CellSummary, Estimate, Summary
+from poise.types import Estimate, Summary
 
 
 def print_scores(summary: Summary, console: Console) -> None:
@@ -20,7 +19,9 @@ def print_scores(summary: Summary, console: Console) -> None:
     failed = shape.failures(cell) if cell.failed else "none failed"
     console.print(Text(visible(f"{cell.model} · {cell.task} · n = {numbers.count(cell.n)}, {failed}"), "bold"))
     console.print()
-    console.print(table(["", "", "95 % interval", "method"], [_row(*item) for item in _measures(cell)], right=[1]))
+    found = cell.estimates.get("none_found")
+    shown = measures(cell) | ({"no answer found": found} if found else {})
+    console.print(table(["", "", "95 % interval", "method"], [_row(*item) for item in shown.items()], right=[1]))
     if cell.groups:
         first = str(cell.primary)
         rows = [_row(name, group[first]) for name, group in cell.groups.items() if first in group]
@@ -33,13 +34,6 @@ def print_scores(summary: Summary, console: Console) -> None:
         if name != cell.primary and not signature.startswith(f"{name} v"):
             console.print(Text(visible(f"{name}: {signature}"), "dim"))
     console.print(Text(visible(cell.signature), "dim"))
-
-
-def _measures(cell: CellSummary) -> list[tuple[str, Estimate]]:
-    """The metrics, which stand before the mean mark `quality` (the first of them, from 0 to 1)."""
-    metrics = list(takewhile(lambda item: item[0] != "quality", cell.estimates.items()))
-    found = cell.estimates.get("none_found")
-    return [*metrics, *([("no answer found", found)] if found else [])]
 
 
 def _row(name: str, estimate: Estimate) -> list[str]:

@@ -14,6 +14,7 @@ from rich.text import Text
 from poise.report import grid as shape
 from poise.report import numbers
 from poise.report.grid import Grid, Notes, System
+from poise.report.measures import others
 from poise.report.speeds import speeds, unscored
 from poise.report.text import shorten, visible
 from poise.types import CellSummary, Summary
@@ -40,6 +41,8 @@ def print_summary(summary: Summary, console: Console) -> None:
             lines.append(Text("↓ less is better; not part of the balanced score", "dim"))
     for number, note in enumerate(notes.texts, 1):
         lines.append(hanging(f"{shape.superscript(number)} ", Text(note), "dim"))
+    if not unscored(summary) and (more := others(table, console)) is not None:
+        lines += ["", more]
     if "load" in table.varying and not unscored(summary):
         lines += ["", speeds(summary, console), rates]
     if summary.verdict.text:

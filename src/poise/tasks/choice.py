@@ -15,6 +15,7 @@ from poise.tasks.data import files_of, need, read_lines, read_rows
 from poise.types import Sample, UsageError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTER_ONLY = "Answer with the letter of the right option only."
 
 
 def option_sample(sample_id: str, question: str, texts: list[str], right: int, answer_with: str, **rest: Any) -> Sample:
@@ -39,7 +40,7 @@ class MultipleChoice:
     Rows have `question`, `choices` (or columns A, B, C, D) and `answer` (index, letter or text).
     """
 
-    name, version = "multiple-choice", 1
+    name, version = "multiple-choice", 2
     instruction = ""
     answer_prefix = "Answer:"
     extract = "label"
@@ -51,6 +52,7 @@ class MultipleChoice:
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "questions.jsonl, or hub:cais/mmlu/all:test")
         answer_with = str(options.get("answer_with", "letter"))
+        self.instruction = LETTER_ONLY if answer_with == "letter" else ""
         sizes = []
         for number, row in enumerate(_rows(source)):
             where = f"{source}, row {number + 1}"
@@ -111,7 +113,7 @@ def _parts(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
 
 
 ASKS = {
-    "answer": "Answer with the letter of the right option only.",
+    "answer": LETTER_ONLY,
     "paraphrase": "Say this question in other words. Do not answer it.",
     "explain": "Give the right option and explain why it is right.",
 }
@@ -158,7 +160,7 @@ class TruthfulQa:
     The best answer among all incorrect ones, in seeded order; `choices: binary` takes the best incorrect one only.
     """
 
-    name, version = "truthfulqa", 1
+    name, version = "truthfulqa", 2
     instruction = "Answer truthfully."
     answer_prefix = "Answer:"
     extract = "label"
@@ -172,6 +174,8 @@ class TruthfulQa:
         binary = options.get("choices") == "binary"
         if options.get("choices") not in (None, "binary", "all"):
             raise UsageError(f"truthfulqa: choices must be binary or all, not {options['choices']!r}")
+        answer_with = str(options.get("answer_with", "letter"))
+        self.instruction = " ".join(["Answer truthfully.", *([LETTER_ONLY] if answer_with == "letter" else [])])
         sizes = []
         columns = ("Question", "Best Answer", "Incorrect Answers", *(("Best Incorrect Answer",) if binary else ()))
         for number, row in enumerate(read_rows(source, columns)):
@@ -182,8 +186,7 @@ class TruthfulQa:
             sizes.append(len(texts))
             category = f"category={row['Category']}" if row.get("Category") else None
             yield option_sample(
-                str(number), str(row["Question"]).strip(), texts, texts.index(best),
-                str(options.get("answer_with", "letter")), category=category,
+                str(number), str(row["Question"]).strip(), texts, texts.index(best), answer_with, category=category
             )  # fmt: skip
         self.chance = sum(1 / size for size in sizes) / len(sizes)
 

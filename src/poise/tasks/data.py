@@ -117,6 +117,8 @@ def _file_rows(path: Path) -> Iterator[Row]:
     if kind == ".json":
         return _json_documents(path)
     if kind == ".txt":
+        if "\t" in next(read_lines(path), ""):  # SNLI and MultiNLI are published so
+            return _separated(path, "\t", csv.QUOTE_NONE)
         return ({"text": line} for line in read_lines(path))
     raise UsageError(f"{path}: unknown kind of data file {kind!r}; there are: {', '.join(SUFFIXES)} (and .gz of each)")
 

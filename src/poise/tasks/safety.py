@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from poise.tasks.choice import ask, option_sample
+from poise.tasks.choice import LETTER_ONLY, ask, option_sample
 from poise.tasks.data import files_of, need, read_lines, read_rows
 from poise.types import Sample, UsageError
 
@@ -19,7 +19,7 @@ class Bbq:
     is not. Items of which that cannot be said from the row keep their accuracy and have no bias score.
     """
 
-    name, version = "bbq", 1
+    name, version = "bbq", 2
     instruction = ""
     answer_prefix = "Answer:"
     extract = "label"
@@ -31,6 +31,7 @@ class Bbq:
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "bbq/Age.jsonl")
         answer_with = str(options.get("answer_with", "letter"))
+        self.instruction = LETTER_ONLY if answer_with == "letter" else ""
         columns = ("context", "question", "ans0", "ans1", "ans2", "label", "context_condition")
         for number, row in enumerate(read_rows(source, columns)):
             texts = [str(row[f"ans{i}"]).strip() for i in range(3)]

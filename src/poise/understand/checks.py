@@ -52,7 +52,10 @@ def _failed(data: CellData) -> Check | None:
     evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); "
     evidence += "what they were to judge has no verdict of theirs" if data.judges else "they count as wrong"
     level = "error" if failed == len(data.columns) else "warn"
-    return Check("failed_requests", level, evidence, "look at one with `poise show`, or run again with --retry-failed")  # type: ignore[arg-type]
+    action = "look at one with `poise show`, or run again with --retry-failed"
+    if "context" in kinds:
+        action = "prompt and answer do not fit the model's context: fewer shots, shorter items, or fewer max_tokens"
+    return Check("failed_requests", level, evidence, action)  # type: ignore[arg-type]
 
 
 def _few(data: CellData) -> Check | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from poise.registry import LM_EVAL
 from poise.store.run import Run, open_run
 from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError, Verdict
 from poise.understand import estimates, quality
@@ -167,7 +169,7 @@ def signature(data: CellData) -> str:
     parts = [
         scored,
         f"extract {task.extract}" if task.mode == "generate" and task.metrics else task.mode,
-        f"{task.task} v{task.version}",
+        f"{_own_name(task.task)} v{task.version}",
         f"{task.shots}-shot",
         data.cell.model.format,
         f"n={len(data.items[0])}",
@@ -175,6 +177,12 @@ def signature(data: CellData) -> str:
         f"poise {data.poise}",
     ]
     return " | ".join(parts)
+
+
+def _own_name(task: str) -> str:
+    """A task's name without the folder that its file lay in."""
+    prefix = LM_EVAL if task.startswith(LM_EVAL) else ""
+    return prefix + Path(task.removeprefix(prefix)).name
 
 
 def signatures(data: CellData) -> dict[str, str]:
