@@ -8,15 +8,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from poise.measure.tokens import (
     UNFINISHED,
     Codec,
-    chat_template,
     cut_at_stop,
     folder_codec,
     has_stop,
-    renderer,
     split_pieces,
     stop_suspects,
-    tokenizer_sha,
 )
+from poise.plan.tokenizer import chat_template, renderer, tokenizer_sha
 from poise.types import Message, UsageError
 
 

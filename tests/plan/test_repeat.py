@@ -1,6 +1,7 @@
 """Items asked again: unique ids, the same order, and new words where a prompt may have them."""
 
-from itertools import islice
+import math
+from itertools import islice, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,13 +30,25 @@ def test_nothing_gives_nothing() -> None:
 
 
 def test_synthetic_prompts_are_new_each_time_behind_their_shared_part() -> None:
-    base = [request("a", prompt="share this own words here", shared_chars=11), request("b", prompt="x", shared_chars=0)]
-    prompts = [r.prompt for r in islice(sequence(base), 6)]
-    assert len(set(prompts)) == 6
-    assert all(p.startswith("share this own") and len(p.split()) == 5 for p in prompts[::2] if p)
+    own = "my own words here are seven"
+    [*prompts] = (r.prompt for r in islice(sequence([request("a", prompt=f"share this {own}", shared_chars=11)]), 24))
+    assert len(set(prompts)) == 24, "four words that can change places have 24 orders"
+    for prompt in prompts:
+        assert prompt and prompt.startswith("share this my ") and prompt.endswith(" seven")
+        assert sorted(prompt[11:].split(" ")) == sorted(own.split(" "))
+    seconds = [p.split(" ")[3] for p in prompts[:5] if p]
+    assert all(a != b for a, b in pairwise(seconds)), "from its second word on a prompt is not the one before"
+
+
+@given(st.integers(1, 60), st.integers(1, 400))
+def test_a_long_prompt_has_an_order_for_every_turn(words: int, turns: int) -> None:
+    text = " ".join(f"w{i}" for i in range(words))
+    prompts = [r.prompt for r in islice(sequence([request("a", prompt=text, shared_chars=0)]), turns)]
+    assert all(p and sorted(p.split(" ")) == sorted(text.split(" ")) for p in prompts)
+    assert len(set(prompts)) == (turns if words > 8 else min(turns, math.factorial(max(0, words - 2))))
 
 
 def test_a_chat_keeps_its_system_prompt() -> None:
-    turns = (Message("system", "Be brief."), Message("user", "own words"))
+    turns = (Message("system", "Be brief."), Message("user", "own words to keep"))
     *_, again = islice(sequence([request("a", messages=turns, shared_chars=0)]), 2)
-    assert again.messages == (turns[0], Message("user", "ownx1 words"))
+    assert again.messages == (turns[0], Message("user", "own to words keep"))

@@ -27,7 +27,8 @@ from poise.plan.build import Plan, label, workers
 from poise.plan.schedule import Extent, peak_rps
 from poise.plan.search import most_probes
 from poise.plan.sources import sources
-from poise.plan.spec import Cell
+from poise.plan.spec import Cell, Deployment
+from poise.plan.tokenizer import find
 from poise.store.run import Appender, CellFolder, Run, Segment, encode_pretty, write_atomic
 from poise.store.write import Lock, add, missing, prepare
 from poise.types import UsageError
@@ -283,7 +284,7 @@ class _Group:
         there = sources(cell.model, self.plan.study.base_dir)  # a server's model may be here too: its tokenizer counts
         return Job(
             model=structs.replace(cell.model, source={**there, kind: source}),
-            deployment=cell.deployment,
+            deployment=_located(cell.deployment, self.plan.study.base_dir),
             allow_code=self.allow_code,
             retries=self.plan.study.retries,
             parent=os.getpid(),
@@ -293,6 +294,13 @@ class _Group:
     def _log(self, cell: Cell) -> Path:
         name = f"{cell.model.name}-{cell.deployment.name}-r{cell.repeat}.log"
         return self.run.path / "logs" / "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+
+
+def _located(deployment: Deployment, base_dir: str) -> Deployment:
+    """The deployment with its tokenizer where it is: a path in a study counts from the study."""
+    if not (name := deployment.options.get("tokenizer")):
+        return deployment
+    return structs.replace(deployment, options={**deployment.options, "tokenizer": str(find(name, base_dir))})
 
 
 def _made(folder: CellFolder, retry_failed: bool) -> int:

@@ -6,16 +6,13 @@ tokenizer fills the same `Codec`.
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from poise.types import Message, UsageError
+from poise.plan.tokenizer import Folder, text_sha
+from poise.types import Message
 
 UNFINISHED = "\ufffd"
 """What a decoder shows for bytes that are not (yet) a whole character."""
@@ -138,17 +135,9 @@ def has_stop(codec: Codec, ids: Sequence[int], stops: Sequence[str]) -> bool:
 
 def folder_codec(folder: Path, eos: frozenset[int], context: int | None) -> Codec:
     """Codec from `tokenizer.json` (in the folder or the one above), with the chat template where there is one."""
-    from tokenizers import Tokenizer
-
-    home = next((f for f in (folder, folder.parent) if (f / "tokenizer.json").is_file()), None)
-    if home is None:
-        raise UsageError(f"no tokenizer.json in {folder}; a model folder needs its tokenizer beside it")
-    tokenizer = Tokenizer.from_file(str(home / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    config = _read_json(home / "tokenizer_config.json")
-    template = chat_template(folder) or chat_template(home)
-    bos, end = (_content(config.get(name)) for name in ("bos_token", "eos_token"))
+    home = Folder(folder)
+    tokenizer = home.tokenizer
+    bos, end = home.special("bos_token"), home.special("eos_token")
     ids = [tokenizer.token_to_id(token) for token in (bos, end) if token]
     return Codec(
         encode=lambda text, special: list(tokenizer.encode(text, add_special_tokens=special).ids),
@@ -159,97 +148,7 @@ def folder_codec(folder: Path, eos: frozenset[int], context: int | None) -> Code
         bos=tokenizer.token_to_id(bos) if bos else None,
         start=next((i for i in ids if i is not None), None),
         context=context,
-        render=renderer(template, config) if template else None,
-        tokenizer_sha=tokenizer_sha(home),
-        template_sha=text_sha(template) if template else None,
+        render=home.render,
+        tokenizer_sha=home.sha,
+        template_sha=text_sha(home.template) if home.template else None,
     )
-
-
-def text_counter(source: Any) -> Callable[[str], int] | None:
-    """How many tokens a text has in the tokenizer of a local model folder; None where there is none."""
-    if not isinstance(source, str) or not (Path(source) / "tokenizer.json").is_file():
-        return None
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(Path(source) / "tokenizer.json"))
-    tokenizer.no_truncation()
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-
-def tokenizer_sha(folder: Path) -> str | None:
-    """SHA-256 of `tokenizer.json` as canonical JSON, so that a re-saved file keeps its identity."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return None
-    body = _read_json(path)
-    body.pop("truncation", None)
-    body.pop("padding", None)
-    return text_sha(json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")))
-
-
-def text_sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def chat_template(folder: Path) -> str | None:
-    """The folder's chat template: `chat_template.jinja`, or the (default) one of `tokenizer_config.json`."""
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
-    template = _read_json(folder / "tokenizer_config.json").get("chat_template")
-    if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
-
-
-def renderer(template: str, config: dict[str, Any]) -> Callable[[Sequence[Message]], str]:
-    """A function that renders messages with a model's (untrusted) template in Jinja's sandbox."""
-    from jinja2 import TemplateError, nodes
-    from jinja2.ext import Extension
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """`{% generation %}` marks the assistant's part for training; here its content is all that matters."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Parser) -> nodes.Node:
-            line = next(parser.stream).lineno
-            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
-
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
-    )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    try:
-        compiled = environment.from_string(template)
-    except TemplateError as error:
-        raise UsageError(f"the model's chat template is not valid Jinja: {error}; set format: raw") from None
-    tokens = {k: _content(v) for k, v in config.items() if k.endswith("_token") and _content(v)}
-
-    def render(messages: Sequence[Message]) -> str:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        return compiled.render(messages=turns, add_generation_prompt=True, **tokens)
-
-    return render
-
-
-def _content(token: Any) -> str | None:
-    """A special token in `tokenizer_config.json` is a string, or an object with its `content`."""
-    value = token.get("content") if isinstance(token, dict) else token
-    return value if isinstance(value, str) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (ValueError, OSError) as error:
-        raise UsageError(f"{path.name} of the model cannot be read: {error}") from None
-    return body if isinstance(body, dict) else {}

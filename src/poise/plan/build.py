@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +17,13 @@ from msgspec import structs
 from poise import registry
 from poise.plan import search
 from poise.plan.kept import Kept
+from poise.plan.lengths import Fitter
 from poise.plan.prompts import Asker, sha, sha_of_each, warmups
 from poise.plan.repeat import asked, sequence
 from poise.plan.schedule import Extent, due_times, planned
 from poise.plan.sources import digest, has_chat_template, pick, sources
 from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Mode, Model, Study, TaskUse
+from poise.plan.tokenizer import Folder, served
 from poise.plan.trace import Trace, read_trace
 from poise.types import Request, Sample, UsageError
 
@@ -208,6 +210,7 @@ class Drawn:
         else:
             self.data_sha = data_sha(files) if files else f"generated v{self.task.version}"
         self._asked: dict[str, Items] = {}
+        self.fitter = cache(lambda home, chat: Fitter(Folder(home), chat))
 
     def _mode(self) -> Mode:
         modes = tuple(getattr(self.task, "modes", ("generate",)))
@@ -236,7 +239,14 @@ class Drawn:
         return there[:count], count
 
     def ask(
-        self, model: Model, format: str, generation: Generation, prompt: dict[str, str], load: Load, trace: Trace
+        self,
+        model: Model,
+        format: str,
+        generation: Generation,
+        prompt: dict[str, str],
+        load: Load,
+        trace: Trace,
+        fitter: Fitter | None,
     ) -> Items:
         """Requests for one way of asking, made once and shared by all cells that ask so.
 
@@ -244,6 +254,7 @@ class Drawn:
         """
         rows = trace.rows[: load.requests][: self.use.limit] if hasattr(self.task, "traced") else ()
         key = sha([format, model.system, generation, prompt, trace.sha if rows else None, len(rows)])
+        key += fitter.sha if fitter else ""
         if key not in self._asked:
             samples = Kept(self.task.traced(rows, dict(self.use.options))) if rows else self.samples
             asker = Asker(
@@ -256,7 +267,12 @@ class Drawn:
                 prompt=prompt,
                 seed=self.study.seed,
             )
-            requests = (asker.request(s, d) for d in range(generation.draws) for s in samples)
+
+            def made(sample: Sample, draw: int) -> Request:
+                request = asker.request(sample, draw)
+                return fitter.fit(request, self.task.parts(sample)) if fitter else request
+
+            requests = (made(s, d) for d in range(generation.draws) for s in samples)
             self._asked[key] = Items(Kept(requests, Request), samples)
         return self._asked[key]
 
@@ -279,7 +295,8 @@ def make_cell(
         generation = structs.replace(generation, temperature=generation.temperature or None)
     trace = _trace(study, load)
     load = structs.replace(load, trace_sha=trace.sha)
-    asked = drawn.ask(model, format, generation, prompt, load, trace)
+    fitter = _fitter(study, model, deployment, picked[0], drawn, format)
+    asked = drawn.ask(model, format, generation, prompt, load, trace, fitter)
     rows = trace.rows[: len(asked.samples)] if hasattr(task, "traced") else trace.rows
     count = planned(load, len(asked.requests), study.seed, rows)
     if count == 0:
@@ -293,7 +310,7 @@ def make_cell(
         mode=drawn.mode,
         data_sha=drawn.data_sha,
         target_sha=asked.facts.target_sha,
-        items_sha=asked.facts.items_sha,
+        items_sha=sha([asked.facts.items_sha, fitter.sha]) if fitter else asked.facts.items_sha,
         extract=use.extract or task.extract,
         metrics=tuple(task.metrics),
         chance=task.chance,
@@ -303,14 +320,16 @@ def make_cell(
         options=use.options,
         prompt=prompt,
         scoring=getattr(task, "scoring", {}),
+        fitted_by=fitter.folder.sha if fitter else None,
     )
     source_sha = digest(*picked, model.revision)
     identity = {
         "model": [source_sha, model.adapter, model.weights, format, model.system],
         # an endpoint has no digest: two servers of one model differ only by the name the user gives them
         "deployment": [
-            deployment.backend, deployment.device, deployment.dtype, deployment.quantization, deployment.options,
-            deployment.server, deployment.name if picked[0] == "api" else None,
+            deployment.backend, deployment.device, deployment.dtype, deployment.quantization,
+            {k: v for k, v in deployment.options.items() if k != "tokenizer"},
+            deployment.server, deployment.name if picked[0] == "api" else None, *([fitter.sha] if fitter else []),
         ],
         "task": [
             task.name, task.version, drawn.data_sha, drawn.mode, drawn.shot_count, use.options, prompt, use.balance,
@@ -335,6 +354,15 @@ def make_cell(
         reason=reason,
     )
     return cell, asked
+
+
+def _fitter(study: Study, model: Model, deployment: Deployment, kind: str, drawn: Drawn, format: str) -> Fitter | None:
+    """What cuts prompts of given lengths for a server; None for other engines and tasks, or without its tokenizer."""
+    if kind != "api" or not hasattr(drawn.task, "parts"):
+        return None
+    home = served(deployment.options.get("tokenizer"), sources(model, study.base_dir).get("hf"), study.base_dir)
+    chat = format == "chat" or deployment.options.get("endpoint") == "chat"
+    return drawn.fitter(home, chat) if home else None
 
 
 def _shape(load: Load, count: int) -> Load:

@@ -2,7 +2,8 @@
 
 An item comes back after all others, so that as much as possible lies between two requests of one prompt. Ids stay
 unique (`sample/draw`), and everything that joins draws of an item joins these. A prefix cache may answer a repeated
-prompt faster: synthetic prompts therefore get a new word where their shared part ends, and are new to any cache.
+prompt faster: synthetic prompts therefore come back with their words in another order where their shared part ends,
+and are new to any cache but for that first word.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from itertools import count as natural
 from msgspec import structs
 
 from poise.types import Request
+
+_MOVED = 16
+"""Words that change places: more orders than there are turns."""
 
 
 def sequence(requests: Iterable[Request]) -> Iterator[Request]:
@@ -52,6 +56,12 @@ def again(request: Request, draw: int, turn: int) -> Request:
 
 
 def _renewed(text: str, shared_chars: int, turn: int) -> str:
-    """Another first word of one's own; the number of words stays."""
-    head, blank, rest = text[shared_chars:].partition(" ")
-    return f"{text[:shared_chars]}{head}x{turn}{blank}{rest}"
+    """Its own first words in another order, but for the first and the last: other prompts of the same many tokens."""
+    words = text[shared_chars:].split(" ", _MOVED + 1)
+    first, pool, rest = words[:1], words[1 : _MOVED + 1], words[_MOVED + 1 :]
+    last = [] if rest or not pool else [pool.pop()]
+    moved = []
+    for left in range(len(pool), 0, -1):  # the number of the turn, read as a permutation's: each turn has another
+        turn, place = divmod(turn, left)
+        moved.append(pool.pop(place))
+    return text[:shared_chars] + " ".join([*first, *moved, *last, *rest])

@@ -25,14 +25,19 @@ def bundled_names() -> list[str]:
     return [p.name for p in sorted(folders, key=lambda p: (p / "model.safetensors").stat().st_size)]
 
 
+def bundled_folder(name: str) -> Path:
+    folder = _BUNDLED / name
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"no bundled model {name!r}{did_you_mean(name, bundled_names())}")
+    return folder
+
+
 def sources(model: Model, base_dir: str) -> dict[str, str | dict[str, str]]:
     """`model.source` with bundled names and bare strings resolved to kinds, and local paths made absolute."""
     found: dict[str, str | dict[str, str]] = {}
     for kind, value in model.source.items():
         if kind == "bundled":
-            folder = _BUNDLED / str(value)
-            if not (folder / "config.json").is_file():
-                raise UsageError(f"no bundled model {value!r}{did_you_mean(str(value), bundled_names())}")
+            folder = bundled_folder(str(value))
             found["hf"] = str(folder)
             if (folder / "onnx").is_dir():
                 found["onnx"] = str(folder / "onnx")
@@ -135,30 +140,32 @@ def _folder_has_template(folder: Path) -> bool:
 
 
 def _hub_has_template(name: str, revision: str | None) -> bool:
+    config = hub_file(name, "tokenizer_config.json", revision)
+    has = config is not None and _folder_has_template(config.parent)
+    return has or hub_file(name, "chat_template.jinja", revision) is not None
+
+
+def hub_file(name: str, file: str, revision: str | None) -> Path | None:
+    """The file from the local cache, else from the hub; None where the repository has none."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     def unavailable(why: str) -> UsageError:
         return UsageError(
             f"model {name!r}: neither a folder here nor to be had from the hub ({why}); "
-            "check the name, give its folder, or --base-url of a server that has it"
+            "check the name, or download it and give the folder"
         )
 
-    def fetch(file: str) -> Path | None:
-        """The file from the local cache, else from the hub; None where the repository has none."""
-        cached = try_to_load_from_cache(name, file, revision=revision)
-        if isinstance(cached, str):
-            return Path(cached)
-        if why := _no_way_to(constants.ENDPOINT):  # the client itself would retry for most of a minute
-            raise unavailable(why)
-        try:
-            return Path(hf_hub_download(name, file, revision=revision))
-        except Exception as error:
-            if type(error).__name__ in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
-                return None
-            raise unavailable(type(error).__name__) from None
-
-    config = fetch("tokenizer_config.json")
-    return (config is not None and _folder_has_template(config.parent)) or fetch("chat_template.jinja") is not None
+    cached = try_to_load_from_cache(name, file, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    if why := _no_way_to(constants.ENDPOINT):  # the client itself would retry for most of a minute
+        raise unavailable(why)
+    try:
+        return Path(hf_hub_download(name, file, revision=revision))
+    except Exception as error:
+        if type(error).__name__ in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
+            return None
+        raise unavailable(type(error).__name__) from None
 
 
 def _no_way_to(endpoint: str) -> str | None:

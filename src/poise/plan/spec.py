@@ -218,6 +218,8 @@ class CellTask(Struct, frozen=True, omit_defaults=True):
     prompt: dict[str, str] = field(default_factory=dict)
     scoring: dict[str, Any] = field(default_factory=dict)
     """How the task scores its answers itself: `by` names the scorer; empty: by `extract` and `metrics`."""
+    fitted_by: str | None = None
+    """Hash of the tokenizer by which prompts for a server were cut to length; None: a word stands for a token."""
 
 
 class Cell(Struct, frozen=True, omit_defaults=True):

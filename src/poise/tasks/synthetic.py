@@ -29,7 +29,8 @@ class Synthetic:
     A length is a number, a list to draw from, or {mean, stdev, min, max} of a normal distribution cut at its ends.
     Each prompt differs from the first word on, so that no prefix cache helps, but for `prefix_tokens` words which it
     has in common with every `prefixes`-th other. The text has one word per token asked for: a backend with
-    `exact_length` cuts it to measure. Asked again, a prompt gets a new first word (unless `cache_bust: false`).
+    `exact_length` cuts it to measure, and so does the plan where a server's tokenizer is known. Asked again, a prompt
+    has its first words in another order (unless `cache_bust: false`).
     """
 
     name, version = "synthetic", 2
@@ -56,7 +57,8 @@ class Synthetic:
             prefix = prefixes[number % len(prefixes)]
             text = " ".join([*prefix, *_own(r, number, prompt)][:prompt])
             start = len(" ".join(prefix)) + 1 if prefix else 0
-            yield _sample(number, text, prompt, output, start if _bust(options) else None)
+            parts = [shared, prompt - shared] if 0 < shared < prompt else []
+            yield _sample(number, text, prompt, output, parts, start if _bust(options) else None)
 
     def traced(self, rows: Iterable[Traced], options: dict[str, Any]) -> Iterator[Sample]:
         """A prompt for every row of a trace, of its lengths; equal hash ids are equal blocks of text."""
@@ -72,7 +74,10 @@ class Synthetic:
                 left -= BLOCK_TOKENS
             if left > 0:
                 parts += _own(Random(f"{seed}/{number}"), number, left)
-            yield _sample(number, " ".join(parts), row.input_tokens, row.output_tokens, None)
+            lengths = [part.count(" ") + 1 for part in parts[: len(row.blocks)]]
+            if rest := row.input_tokens - sum(lengths):
+                lengths.append(rest)
+            yield _sample(number, " ".join(parts), row.input_tokens, row.output_tokens, lengths, None)
 
     def question(self, sample: Sample) -> str:
         return str(sample.fields["text"])
@@ -84,14 +89,20 @@ class Synthetic:
         """Tokens of the prompt and of the output: both are held, where the engine can."""
         return sample.fields["prompt_tokens"], sample.fields["output_tokens"]
 
+    def parts(self, sample: Sample) -> list[int]:
+        """Words of the stretches of its text that other prompts may have too; empty: it is one whole."""
+        return list(sample.fields.get("parts", ()))
+
     def shared_chars(self, sample: Sample) -> int | None:
         """Where the text begins that is new each time the sample is asked."""
         found: int | None = sample.fields.get("shared_chars")
         return found
 
 
-def _sample(number: int, text: str, prompt: int, output: int, shared_chars: int | None) -> Sample:
+def _sample(number: int, text: str, prompt: int, output: int, parts: list[int], shared_chars: int | None) -> Sample:
     fields: dict[str, Any] = {"text": text, "prompt_tokens": prompt, "output_tokens": output}
+    if len(parts) > 1:
+        fields["parts"] = parts
     if shared_chars is not None:
         fields["shared_chars"] = shared_chars
     return Sample(id=str(number), fields=fields)

@@ -20,8 +20,9 @@ from msgspec import Struct
 
 from poise.measure.backends import _inprocess
 from poise.measure.host import default_threads, has_nvidia
-from poise.measure.tokens import Codec, text_sha, tokenizer_sha
+from poise.measure.tokens import Codec
 from poise.plan.spec import Deployment, Model
+from poise.plan.tokenizer import text_sha, tokenizer_sha
 from poise.types import UsageError
 
 INSTALL = "pip install 'poise[transformers]'"

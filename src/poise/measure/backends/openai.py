@@ -11,12 +11,13 @@ from msgspec import Struct, field
 
 from poise.measure.echo import echo_body, read_echo
 from poise.measure.presets import Preset, preset_for
-from poise.measure.tokens import text_counter, visible_to_stop
+from poise.measure.tokens import visible_to_stop
 from poise.measure.wire import Exchange
 from poise.measure.wire_answer import NOT_JSON, Steps, answer_steps, body_segments, clean, finished, retry_after_s
 from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
 from poise.plan.spec import Deployment, Model
+from poise.plan.tokenizer import Folder, served
 from poise.types import Answer, Failure, Message, Opened, Raw, Request, UsageError
 
 
@@ -31,6 +32,9 @@ class OpenAIOptions(Struct, frozen=True, forbid_unknown_fields=True):
     logprobs: bool = False
     api_version: str | None = None
     """Azure's `api-version` for deployment URLs."""
+    tokenizer: str | None = None
+    """The served model's tokenizer (folder, bundled:NAME or hub name): prompts of given lengths are cut with it, and
+    it counts what the server does not. None: the model's own folder, where its source names one here."""
     extra_body: dict[str, Any] = field(default_factory=dict)
     omit: tuple[str, ...] = ()
     """Body fields this server refuses, e.g. temperature."""
@@ -83,12 +87,13 @@ class OpenAI:
         self.target = parse_target(deployment.base_url, named)
         self.preset = preset_for(deployment.preset, self.target.host)
         self.key = _key(deployment, self.target, self.preset, options)
-        served = model.source.get("api", model.name)
-        if not isinstance(served, str):
+        name = model.source.get("api", model.name)
+        if not isinstance(name, str):
             raise UsageError(f"model {model.name!r}: the api source must be one served name")
-        self.model = served
+        self.model = name
         self.capabilities = _capabilities(self.preset, options)
-        self.count = text_counter(model.source.get("hf"))
+        home = served(options.tokenizer, model.source.get("hf"))
+        self.count = Folder(home).count if home else None
         check_reachable(self.target, options.connect_s)
         self.pool = Pool(self.target, options.max_response_bytes, options.connect_s, options.max_idle_s)
         self.heads = {path: self._head(path) for path in (self.preset.chat, self.preset.completions) if path}
