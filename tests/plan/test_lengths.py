@@ -79,7 +79,7 @@ def length(folder: Path, request: Request) -> int:
     return len(tokenizer.encode(request.prompt or "").ids)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["words", "wordpiece", "metaspace", "bundled"]),
     st.booleans(),

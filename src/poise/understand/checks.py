@@ -11,6 +11,7 @@ from poise.types import Check
 from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
 from poise.understand.judges import judge_checks
+from poise.understand.lengths import length_checks
 from poise.understand.resources import is_gpu
 from poise.understand.stalls import stalls, threshold_s
 
@@ -26,9 +27,9 @@ def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
     if not len(data.columns):
         return []
     found = [
-        _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _length(data),
-        _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data), _host(data),
-        _comparable(data, cells),
+        _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data),
+        *length_checks(data), _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data),
+        _host(data), _comparable(data, cells),
     ]  # fmt: skip
     return [c for c in found if c is not None] + judge_checks(data)
 
@@ -102,27 +103,6 @@ def _cut(data: CellData) -> Check | None:
         return None
     evidence = f"{cut} of {len(ended)} answers were cut at the token limit"
     return Check("cut_off", "info", evidence, "raise max_tokens if answers need more, or set a stop")
-
-
-def _length(data: CellData) -> Check | None:
-    """Prompts or answers whose length was fixed but came out otherwise."""
-    asked = {r.sample_id: r for r in data.folder.requests()}
-    if not any(r.prompt_tokens or 0 < r.max_tokens <= r.min_tokens for r in asked.values()):
-        return None
-    c, evidence = data.columns, []
-    for what, got, of in (
-        ("prompts", c.n_prompt, {s: r.prompt_tokens for s, r in asked.items()}),
-        ("answers", c.n_out, {s: r.max_tokens if r.max_tokens <= r.min_tokens else None for s, r in asked.items()}),
-    ):
-        wanted = np.array([of.get(s) or np.nan for s in c.sample], dtype=float)
-        known = c.ok & ~np.isnan(got) & ~np.isnan(wanted)
-        off = int((got[known] != wanted[known]).sum())
-        if off:
-            means = f"mean {got[known].mean():.1f}, asked {wanted[known].mean():.1f}"
-            evidence.append(f"{off} of {int(known.sum())} {what} are not as many tokens long as asked ({means})")
-    if not evidence:
-        return None
-    return Check("length_not_held", "warn", "; ".join(evidence), "compare times per token, not per request")
 
 
 def _stalled(data: CellData) -> Check | None:
