@@ -9,10 +9,11 @@ import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import chain
 
 import pytest
 
-from poise.measure import wire
+from poise.measure import wire, wire_pool
 from poise.measure.presets import PRESETS
 from poise.measure.wire_answer import read_answer, retry_after_s
 from poise.measure.wire_pool import Pool
@@ -84,7 +85,8 @@ def text_of(exchange):
     return "".join(read_answer(exchange, CAP, None)[1].pieces)
 
 
-def test_keep_alive_uses_one_connection():
+def test_keep_alive_uses_one_connection(monkeypatch):
+    monkeypatch.setattr(wire_pool, "LINGER_NS", 0)
     script = Script(OK, OK, OK)
     assert [text_of(e) for e in exchanges(script, n=3)] == ["hello"] * 3
     assert script.seen == [[REQUEST] * 3]
@@ -165,6 +167,54 @@ def test_connection_close_and_idle_limit_lead_to_a_new_connection():
     script = Script(OK.replace(b"content-length", b"connection: close\r\ncontent-length"), OK, OK)
     assert [text_of(e) for e in exchanges(script, n=3, max_idle_s=0.0)] == ["hello"] * 3
     assert script.seen == [[REQUEST]] * 3
+
+
+def test_a_server_that_hangs_up_although_it_promised_not_to_loses_nothing():
+    """llama.cpp's server does after each stream: what is sent on the old connection meanwhile would be lost."""
+    heads = []
+
+    async def hasty(reader, writer):
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(OK.replace(b"content-length", b"keep-alive: timeout=5, max=100\r\ncontent-length"))
+        writer.close()
+
+    hasty.tasks = []
+
+    async def lane(pool):
+        return [text_of(await pool.request(REQUEST, 5)) for _ in range(5)]
+
+    async def main():
+        async with pool_for(hasty) as (pool, _):
+            first = await lane(pool)
+            await pool.warm(8)
+            rest = await asyncio.gather(*(lane(pool) for _ in range(8)))
+            return [*first, *chain(*rest)]
+
+    assert wire.run(main()) == ["hello"] * 45 and len(heads) == 45
+
+
+def test_a_server_that_keeps_connections_is_known_before_the_clock():
+    async def main():
+        script = Script(*[OK] * 9)
+        async with pool_for(script) as (pool, _):
+            await pool.request(REQUEST, 5)
+            await pool.warm(1)
+            for _ in range(8):
+                await pool.request(REQUEST, 5)
+            return len(script.seen)
+
+    assert wire.run(main()) == 1
+
+
+def test_connections_that_rest_do_not_pile_up():
+    async def main():
+        script = Script(*[OK] * 200)
+        async with pool_for(script) as (pool, _):
+            for _ in range(200):
+                assert (await pool.request(REQUEST, 5)).code == 200
+            return len(script.seen)
+
+    assert wire.run(main()) <= 40
 
 
 def test_a_connection_that_died_while_idle_is_replaced_before_bytes_are_sent():

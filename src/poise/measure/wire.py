@@ -72,7 +72,15 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.reusable = True
+        self.used = False
+        """Whether it has carried an answer."""
         self.idle_since_ns = now()
+        self.lost_ns: int | None = None
+        """When a server that had promised to keep it open closed it, between two exchanges."""
+
+    @property
+    def alive(self) -> bool:
+        return self.reusable and self.transport is not None and not self.transport.is_closing()
 
     # -- asyncio.Protocol
 
@@ -109,9 +117,10 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.reusable = False
+        promised, self.reusable = self.reusable, False
         exchange = self.exchange
         if exchange is None:
+            self.lost_ns = now() if promised else None
             return
         if exc is None and exchange.headers_ns is not None and not exchange.framed:
             exchange.done_ns = exchange.times[-1]  # a body that the end of the connection delimits
@@ -203,6 +212,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         self.exchange = None
+        self.used = True
         self.idle_since_ns = now()
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)

@@ -1,6 +1,8 @@
 """The connections to one server: opened before the clock (through proxy and TLS where needed), leased, replaced.
 
-Warm connections wait in a stack: the last one used is the next one leased.
+Warm connections wait in a stack: the last one used is the next one leased. Not before the server is known to keep them
+open, though: some promise to, and hang up right after a stream's end (llama.cpp's server does). A request that is sent
+meanwhile would be lost, so until then a connection that was just used is left alone for a moment.
 """
 
 from __future__ import annotations
@@ -10,6 +12,11 @@ from time import perf_counter_ns as now
 
 from poise.measure.wire import MAX_HEADER_BYTES, Connection, Exchange
 from poise.measure.wire_target import Target, tls_context
+
+LINGER_NS = 100_000_000
+"""A server that hangs up after its answer has done so by then."""
+_RESTING = 32
+"""No more connections than these are left alone; beyond, the one that has rested longest is taken."""
 
 
 class Pool:
@@ -21,6 +28,8 @@ class Pool:
         self.tls = tls_context(target)
         self.idle: list[Connection] = []
         self.leased: set[Connection] = set()
+        self.keeps: bool | None = None
+        """Whether the server keeps a connection open after its answer; None until it has been seen."""
 
     async def warm(self, n: int) -> None:
         """Hold `n` idle connections, opened a few at a time lest a server's backlog overflow; OSError if none opens.
@@ -28,6 +37,7 @@ class Pool:
         A server that allows fewer is not refused: what it refuses later is recorded. The kernel completes a connection
         before the server has taken it up: the pause lets it, so that the first requests do not wait for that.
         """
+        await self._learn()
         opened, error = 0, None
         while error is None and (missing := n - len(self.idle)) > 0:
             for found in await asyncio.gather(
@@ -54,21 +64,54 @@ class Pool:
             exchange = await connection.run(payload, deadline_s)
         finally:
             self.leased.discard(connection)
-        if connection.reusable:
+        if connection.lost_ns is not None:
+            self.keeps = False
+        if connection.reusable and self.keeps is not False:
             self.idle.append(connection)
         else:
             connection.close()
         return exchange
 
     def _lease(self) -> Connection | None:
+        if not self.keeps:
+            self._look()
+        if not self.keeps:
+            return self._unused()
         oldest = now() - self.max_idle_ns
         while self.idle:
             connection = self.idle.pop()
-            assert connection.transport is not None
-            if connection.reusable and not connection.transport.is_closing() and connection.idle_since_ns > oldest:
+            if connection.alive and connection.idle_since_ns > oldest:
                 return connection
             connection.close()
         return None
+
+    def _unused(self) -> Connection | None:
+        """A connection that has carried no answer; or the one that has rested longest, where too many would rest."""
+        found = next((c for c in reversed(self.idle) if not c.used), None)
+        if found is None and len(self.idle) > _RESTING:
+            found = min(self.idle, key=lambda c: c.idle_since_ns)
+        if found is not None:
+            self.idle.remove(found)
+        return found
+
+    def _look(self) -> None:
+        """Drop what is dead or old, and see in what was used whether the server keeps connections open."""
+        at = now()
+        for connection in [c for c in self.idle if not c.alive or at - c.idle_since_ns > self.max_idle_ns]:
+            lost_ns = connection.lost_ns
+            if connection.used and lost_ns is not None and lost_ns - connection.idle_since_ns < LINGER_NS:
+                self.keeps = False
+            self.idle.remove(connection)
+            connection.close()
+        if self.keeps is None and any(c.used and at - c.idle_since_ns >= LINGER_NS for c in self.idle):
+            self.keeps = True
+
+    async def _learn(self) -> None:
+        """Off the clock: wait until a connection that was used has been closed, or kept for long enough."""
+        self._look()
+        while self.keeps is None and any(c.used for c in self.idle):
+            await asyncio.sleep(LINGER_NS / 20e9)
+            self._look()
 
     async def connect(self) -> Connection:
         """A new connection, through the proxy and TLS where the target has them; OSError within `connect_s`."""
