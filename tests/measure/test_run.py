@@ -30,6 +30,8 @@ class Silent:
         self.done: list[tuple[str, str | None]] = []
         self.ticks: list[int] = []
 
+    def waiting(self, why: str) -> None: ...
+
     def start(self, cells: Sequence[Extent]) -> None:
         self.cells = list(cells)
 

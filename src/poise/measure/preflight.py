@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,26 @@ from msgspec import structs
 
 from poise import registry
 from poise.measure import host
+from poise.measure.ready import NotReady
 from poise.plan.build import Plan
 from poise.plan.spec import Deployment, Model
 from poise.plan.weights import model_bytes
-from poise.types import PoiseError
+from poise.types import PoiseError, UsageError
 
 _RESERVE = 1.2
 """Memory asked for beyond the weights: activations, caches, the interpreter."""
 
 
-def problems(plan: Plan, *, allow_code: bool = False) -> dict[tuple[str, str], str]:
-    """(model, deployment) -> one sentence why it cannot run here. Pairs without an entry can, as far as is known."""
+POLL_S = 0.5
+Waiting = Callable[[str], None]
+"""Told once of each server that is waited for."""
+
+
+def problems(plan: Plan, *, allow_code: bool = False, waiting: Waiting | None = None) -> dict[tuple[str, str], str]:
+    """(model, deployment) -> one sentence why it cannot run here. Pairs without an entry can, as far as is known.
+
+    With `waiting`, a server that is loading its model gets the time its deployment grants.
+    """
     found: dict[tuple[str, str], str] = {}
     endpoints: dict[str, str | None] = {}
     models = {m.name: m for m in plan.study.models}
@@ -31,7 +42,7 @@ def problems(plan: Plan, *, allow_code: bool = False) -> dict[tuple[str, str], s
         backend = registry.lookup("backend", deployment.backend, allow_code)
         if name not in endpoints:
             endpoints[name] = _environment(deployment, backend)
-        reason = endpoints[name] or _backend(models[model], source, deployment, backend, allow_code)
+        reason = endpoints[name] or _backend(models[model], source, deployment, backend, allow_code, waiting)
         if reason is None and "concurrent" not in backend.capabilities:
             reason = _memory(source[1], deployment)
         if reason:
@@ -54,7 +65,12 @@ def _environment(deployment: Deployment, backend: Any) -> str | None:
 
 
 def _backend(
-    model: Model, source: tuple[str, str], deployment: Deployment, backend: Any, allow_code: bool
+    model: Model,
+    source: tuple[str, str],
+    deployment: Deployment,
+    backend: Any,
+    allow_code: bool,
+    waiting: Waiting | None,
 ) -> str | None:
     """What the backend itself can tell without loading anything: its `check`.
 
@@ -65,12 +81,29 @@ def _backend(
         if hasattr(backend, "check"):
             backend.check(resolved, deployment, allow_code)
         elif "concurrent" in backend.capabilities:
-            client = backend()
-            client.open(resolved, deployment)
-            client.close()
+            _open(backend(), resolved, deployment, waiting)
     except PoiseError as error:
         return str(error)
     return None
+
+
+def _open(client: Any, model: Model, deployment: Deployment, waiting: Waiting | None) -> None:
+    started = time.monotonic()
+    told = False
+    while True:
+        try:
+            client.open(model, deployment)
+            client.close()
+            return
+        except NotReady as error:
+            if waiting is None:
+                raise
+            if time.monotonic() - started > error.limit_s:
+                raise UsageError(f"{error} (waited {error.limit_s:g} s, see options.ready_s)") from None
+            if not told:
+                waiting(f"{error}; waiting up to {error.limit_s:g} s")
+            told = True
+        time.sleep(POLL_S)
 
 
 def _memory(source: str, deployment: Deployment) -> str | None:

@@ -37,6 +37,7 @@ from poise.types import UsageError
 class Watcher(Protocol):
     """What a progress display is told, from the parent process."""
 
+    def waiting(self, why: str) -> None: ...
     def start(self, cells: Sequence[Extent]) -> None: ...
     def cell_started(self, label: str, extent: Extent, already_done: int = 0, spent_s: float = 0.0) -> None: ...
     def tick(self, done_in_cell: int) -> None: ...
@@ -79,7 +80,7 @@ def execute(
     allow_code: bool = False,
 ) -> Outcome:
     """Measure what is missing of `plan` in `out`. UsageError before anything runs; later failures are data."""
-    plan, skipped = _preflight(plan, allow_code)
+    plan, skipped = _preflight(plan, allow_code, watcher)
     created = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -118,10 +119,10 @@ def execute(
         lock.close()
 
 
-def _preflight(plan: Plan, allow_code: bool) -> tuple[Plan, dict[str, str]]:
+def _preflight(plan: Plan, allow_code: bool, watcher: Watcher) -> tuple[Plan, dict[str, str]]:
     """Exit 2 for what cannot run, unless its deployment is optional: its cells are then skipped with the reason."""
     optional = {d.name: d.optional for d in plan.study.deployments}
-    problems = preflight.problems(plan, allow_code=allow_code)
+    problems = preflight.problems(plan, allow_code=allow_code, waiting=watcher.waiting)
     for (model, deployment), reason in problems.items():
         if not optional[deployment]:
             raise UsageError(f"{model} on {deployment}: {reason}")

@@ -37,6 +37,10 @@ class Progress:
         """Requests done, and seconds they took, in cells whose load does not say how long it goes on."""
         self._began = self._cell_began = self._drawn = 0.0
 
+    def waiting(self, why: str) -> None:
+        """Nothing is measured yet, and why."""
+        self.console.print(Text(visible(why, newlines=False), "dim"), soft_wrap=True)
+
     def start(self, cells: Sequence[Extent]) -> None:
         """The whole plan, what an earlier run did included."""
         self._ahead, self._cells = list(cells), len(cells)

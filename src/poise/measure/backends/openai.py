@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from poise.measure.echo import echo_body, read_echo
 from poise.measure.presets import Preset, preset_for
+from poise.measure.ready import check_ready
 from poise.measure.tokens import visible_to_stop
 from poise.measure.wire import Exchange
 from poise.measure.wire_answer import NOT_JSON, Steps, answer_steps, body_segments, clean, finished, retry_after_s
@@ -41,6 +42,8 @@ class OpenAIOptions(Struct, frozen=True, forbid_unknown_fields=True):
     allow_key: tuple[str, ...] = ()
     """`VAR@HOST`: the key in VAR may go to HOST."""
     connect_s: float = 10.0
+    ready_s: float = 300.0
+    """How long a run waits for a server that says it is loading its model."""
     max_idle_s: float = 4.0
     """Idle connections older than this are replaced before use: common servers hang up after 5 s."""
     max_response_bytes: int = 64 * 1024 * 1024
@@ -79,7 +82,7 @@ class OpenAI:
         return _capabilities(preset, _options(deployment))
 
     def open(self, model: Model, deployment: Deployment) -> Opened:
-        """Resolve address, key and quirks, and see whether anything listens; UsageError in one sentence otherwise."""
+        """Resolve address, key and quirks; UsageError where nothing listens, NotReady where the model is loading."""
         if not deployment.base_url:
             raise UsageError(f"deployment {deployment.name!r} needs a base_url, e.g. http://127.0.0.1:8000/v1")
         self.options = options = _options(deployment)
@@ -95,6 +98,7 @@ class OpenAI:
         home = served(options.tokenizer, model.source.get("hf"))
         self.count = Folder(home).count if home else None
         check_reachable(self.target, options.connect_s)
+        check_ready(self.target, self.preset, options.connect_s, options.ready_s)
         self.pool = Pool(self.target, options.max_response_bytes, options.connect_s, options.max_idle_s)
         self.heads = {path: self._head(path) for path in (self.preset.chat, self.preset.completions) if path}
         return Opened(

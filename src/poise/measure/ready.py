@@ -1,0 +1,64 @@
+"""Whether a server that listens has its model loaded: its preset's health path, asked once, without the key.
+
+Only 503 means "not yet": llama.cpp's server, TGI and SGLang say so while they load. Any other status, or none in time,
+leaves it to the requests to find out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from poise.measure.presets import Preset
+from poise.measure.wire_target import Target, tls_context
+from poise.types import UsageError
+
+_STATUS_BYTES = 1024
+"""The status line comes in the first read, or this is no server to wait for."""
+
+
+class NotReady(UsageError):
+    """A server that is there and asks to wait; `limit_s`: for how long a run does."""
+
+    def __init__(self, message: str, limit_s: float) -> None:
+        super().__init__(message)
+        self.limit_s = limit_s
+
+
+def check_ready(target: Target, preset: Preset, timeout_s: float, limit_s: float) -> None:
+    """NotReady where the preset's health path answers 503."""
+    if preset.health is None or (target.proxy and target.tls):
+        return
+    if status(target, path := health_path(target, preset), timeout_s) == 503:
+        where = target.unix or target.authority
+        raise NotReady(f"the server at {where} is not ready: HTTP 503 at {path}, its model is loading", limit_s)
+
+
+def health_path(target: Target, preset: Preset) -> str:
+    """From the root of the server, or from what a base URL has before the preset's own path."""
+    above = target.path.removesuffix(preset.base_path) if target.path.endswith(preset.base_path) else ""
+    return f"{above}{preset.health}"
+
+
+def status(target: Target, path: str, timeout_s: float) -> int | None:
+    """The status of a GET, on a connection of its own; None where none came in time."""
+    line = f"http://{target.authority}{path}" if target.proxy else path
+    request = f"GET {line} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: poise\r\nconnection: close\r\n"
+    if target.proxy_auth:
+        request += f"proxy-authorization: {target.proxy_auth}\r\n"
+    with contextlib.suppress(OSError, ValueError, IndexError), contextlib.ExitStack() as stack:
+        sock = stack.enter_context(_connected(target, timeout_s))
+        if context := tls_context(target):
+            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=target.host))
+        sock.sendall(f"{request}\r\n".encode())
+        return int(sock.recv(_STATUS_BYTES).split(b" ", 2)[1][:3])
+    return None
+
+
+def _connected(target: Target, timeout_s: float) -> socket.socket:
+    if target.unix is None:
+        return socket.create_connection(target.proxy or (target.host, target.port), timeout_s)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(timeout_s)
+    sock.connect(target.unix)
+    return sock
