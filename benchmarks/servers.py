@@ -1,10 +1,12 @@
 """Whether one model gives the same quality through real servers as in process, on the same items.
 
-    python benchmarks/servers.py [--model FOLDER] [--limit 100] [--python NAME=INTERPRETER …] [--only NAME …]
+    python benchmarks/servers.py [--model FOLDER] [--limit 100] [--python NAME=INTERPRETER …] [--program NAME=FILE …]
+                                 [--only NAME …] [--kind generated …] [--concurrency 1 …]
 
-Servers: transformers-serve, llama-cpp-python, mlx; each that the interpreter (or the one given for it) can import is
-started here, on one thread, asked, and stopped. Greedy generation on the miniature tasks with the model as it is; where
-the server scores prompts also a choice and a perplexity, with a begin-of-text token before every prompt in both places.
+Each server that is there (its program on the path, its modules in the interpreter given for it) is started here, on one
+thread, asked, and stopped. *generated*: greedy answers to the miniature tasks' raw prompts. *chat*: the same questions
+as messages, some in two turns, through a chat template that writes what the model was trained on. *scored*, where the
+server scores prompts: a choice and a perplexity, with a begin-of-text token before every prompt in both places.
 Per task: quality in process and through the server, the paired difference with its 95 % interval, the share of equal
 texts, median time to first token and per token. The last line is one JSON document.
 """
@@ -38,32 +40,47 @@ from poise.understand.compare import compare
 HOME = Path(__file__).resolve().parents[1]
 MODEL = HOME / "src" / "poise" / "bundled" / "s"
 START_S = 120
-LLAMA = "--n_ctx 1024 --logits_all true --n_threads 1 --n_threads_batch 1 --type_k 0 --type_v 0".split()
+CONTEXT, SLOTS = 1024, 4
+LLAMA = f"--n_ctx {CONTEXT} --logits_all true --n_threads 1 --n_threads_batch 1 --type_k 0 --type_v 0".split()
+LLAMA_SERVER = (
+    f"--ctx-size {CONTEXT * SLOTS} --parallel {SLOTS} --threads 1 --threads-batch 1 --jinja"
+    " --cache-type-k f32 --cache-type-v f32 --flash-attn off"
+).split()
 
 
 class Server(NamedTuple):
     needs: tuple[str, ...]
-    module: str
+    """Modules of its interpreter, which also writes the file that it loads."""
+    program: tuple[str, ...]
+    """What is started: a program of its own, or arguments of the interpreter."""
     arguments: tuple[str, ...]
     takes: str
     """What it loads: the model's folder when asked for it by name, the folder at the start, or a GGUF file."""
+
+    @property
+    def own(self) -> bool:
+        return not self.program[0].startswith("-")
 
 
 SERVERS = {
     "transformers-serve": Server(
         ("torch", "transformers", "fastapi", "uvicorn", "openai"),
-        "transformers.cli.transformers",
+        ("-m", "transformers.cli.transformers"),
         ("serve", "--device", "cpu"),
         "name",
     ),
+    "llama-server": Server(("gguf", "safetensors"), ("llama-server",), tuple(LLAMA_SERVER), "gguf"),
     "llama-cpp-python": Server(
         ("llama_cpp", "gguf", "safetensors", "uvicorn", "fastapi"),
-        "llama_cpp.server",
+        ("-m", "llama_cpp.server"),
         (*LLAMA, "--interrupt_requests", "false"),
         "gguf",
     ),
-    "mlx": Server(("mlx_lm",), "mlx_lm", ("server",), "folder"),
+    "mlx": Server(("mlx_lm",), ("-m", "mlx_lm"), ("server",), "folder"),
 }
+KINDS = ("generated", "chat", "scored")
+CHAT_TASKS = ("mini-arithmetic", "mini-linear", "mini-qa", "mini-chat")
+"""Those whose questions the template ends as the model expects."""
 
 
 def main() -> None:
@@ -71,38 +88,48 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL, help="a folder of the bundled kind")
     parser.add_argument("--limit", type=int, default=100, help="items of each task")
     parser.add_argument("--python", action="append", default=[], help="NAME=INTERPRETER: a server's own environment")
-    parser.add_argument("--only", action="append", default=[], choices=list(SERVERS), help="repeatable")
+    parser.add_argument("--program", action="append", default=[], help="NAME=FILE: a server that is not on the path")
+    parser.add_argument("--only", action="append", choices=list(SERVERS), help="repeatable")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="repeatable")
+    parser.add_argument("--concurrency", action="append", type=int, help="requests at once; repeatable")
     arguments = parser.parse_args()
-    pythons = dict(pair.split("=", 1) for pair in arguments.python)
     with tempfile.TemporaryDirectory() as scratch:
-        rows = list(measure(Path(scratch), arguments, pythons))
+        rows = list(measure(Path(scratch), arguments))
     print(json.dumps({"benchmark": "servers", "model": arguments.model.name, "limit": arguments.limit, "rows": rows}))
 
 
-def measure(scratch: Path, arguments: argparse.Namespace, pythons: dict[str, str]) -> Iterator[dict[str, Any]]:
-    begun = scratch / f"{arguments.model.name}-begin"
+def measure(scratch: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    pythons, programs = (dict(p.split("=", 1) for p in pairs) for pairs in (arguments.python, arguments.program))
+    begun, templated = (scratch / f"{arguments.model.name}-{what}" for what in ("begin", "chat"))
     command(sys.executable, HOME / "training" / "begin_of_text.py", arguments.model, begun)
-    studies = {
+    command(sys.executable, HOME / "training" / "chat_template.py", arguments.model, templated)
+    studies: dict[str, tuple[Path, list[dict[str, Any]]]] = {
         "generated": (arguments.model, [{"task": "mini"}]),
+        "chat": (templated, [{"task": task} for task in CHAT_TASKS]),
         "scored": (begun, scored_tasks(scratch, arguments.limit)),
     }
     local: dict[str, Run] = {}
+    in_process = {"name": "in process", "backend": "transformers"}
     for name in arguments.only or SERVERS:
         server, python = SERVERS[name], pythons.get(name, sys.executable)
-        if missing := missing_modules(python, server.needs):
-            print(f"{name}: not run, {python} has no {', '.join(missing)}", file=sys.stderr)
+        program = programs.get(name, server.program[0]) if server.own else python
+        missing = [] if shutil.which(program) else [program]
+        if missing := missing or missing_modules(python, server.needs):
+            print(f"{name}: not run, {', '.join(missing)} is missing", file=sys.stderr)
             continue
-        for kind, (model, tasks) in studies.items():
+        start = [program, *server.program[1:]] if server.own else [python, *server.program]
+        for kind in arguments.kind or KINDS:
+            model, tasks = studies[kind]
             if kind == "scored" and not PRESETS[name].echo_logprobs:
                 continue
             if kind not in local:
-                local[kind] = run(
-                    scratch / kind, model, {"name": "in process", "backend": "transformers"}, tasks, arguments
-                )
-            with serving(scratch, name, python, model) as (url, served):
-                deployment = {"name": name, "backend": "openai", "base_url": url, "preset": name}
-                there = run(scratch / f"{kind}-{name}", model, deployment, tasks, arguments, served)
-            yield from compared(name, local[kind], there)
+                local[kind] = run(scratch / kind, model, kind, in_process, tasks, arguments.limit)
+            with serving(scratch, name, python, start, model) as (url, served):
+                for streams in arguments.concurrency or [1]:
+                    deployment = {"name": name, "backend": "openai", "base_url": url, "preset": name}
+                    out = scratch / f"{kind}-{name}-{streams}"
+                    there = run(out, model, kind, deployment, tasks, arguments.limit, served, streams)
+                    yield from compared({"server": name, "kind": kind, "concurrency": streams}, local[kind], there)
 
 
 def scored_tasks(scratch: Path, limit: int) -> list[dict[str, Any]]:
@@ -138,15 +165,19 @@ def scored_tasks(scratch: Path, limit: int) -> list[dict[str, Any]]:
 def run(
     out: Path,
     model: Path,
+    kind: str,
     deployment: dict[str, Any],
     tasks: list[dict[str, Any]],
-    arguments: argparse.Namespace,
-    served: str = "",
+    limit: int,
+    served: str = "none",
+    streams: int = 1,
 ) -> Run:
+    source = {"hf": str(model), "api": served}
     study = {
-        "models": [{"name": model.name, "source": {"hf": str(model), "api": served or "none"}, "format": "raw"}],
+        "models": [{"name": model.name, "source": source, "format": "chat" if kind == "chat" else "raw"}],
         "deployments": [deployment],
-        "tasks": [{**task, "limit": arguments.limit} for task in tasks],
+        "tasks": [{**task, "limit": limit} for task in tasks],
+        "loads": [{"closed": streams}],
     }
     file = out.with_suffix(".yaml")
     file.write_text(json.dumps(study))
@@ -154,19 +185,13 @@ def run(
     return open_run(out)
 
 
-def compared(name: str, local: Run, there: Run) -> Iterator[dict[str, Any]]:
+def compared(what: dict[str, Any], local: Run, there: Run) -> Iterator[dict[str, Any]]:
     """One row a task, printed and returned."""
     here_all, there_all = poise.summarize(local), poise.summarize(there)
     quality = {d.task: d for d in compare([local], [there]).rows if d.name == "quality"}
     for cell in there_all.cells:
         task, other = cell.task, here_all.cell(task=cell.task)
-        row: dict[str, Any] = {
-            "server": name,
-            "task": task,
-            "n": cell.n,
-            "failed": cell.failed,
-            **same(local, there, task),
-        }
+        row: dict[str, Any] = {**what, "task": task, "n": cell.n, "failed": cell.failed, **same(local, there, task)}
         if task in quality:
             d = quality[task]
             row |= {"in_process": d.value_a, "server_quality": d.value_b, "difference": d.difference.value}
@@ -176,9 +201,9 @@ def compared(name: str, local: Run, there: Run) -> Iterator[dict[str, Any]]:
             row["in_process"], row["server_quality"] = (
                 math.exp(-sum(side) / len(pairs)) for side in zip(*pairs, strict=True)
             )
-        for what in ("ttft_s.p50", "tpot_s.p50", "e2e_s.p50"):
-            row[what] = [s.estimates[what].value if what in s.estimates else None for s in (other, cell)]
-        print(line(row))
+        for name in ("ttft_s.p50", "tpot_s.p50", "e2e_s.p50"):
+            row[name] = [s.estimates[name].value if name in s.estimates else None for s in (other, cell)]
+        print(line(row), flush=True)
         yield row
 
 
@@ -218,8 +243,9 @@ def line(row: dict[str, Any]) -> str:
         for label, what in (("TTFT", "ttft_s.p50"), ("TPOT", "tpot_s.p50"))
         if row[what][0] is not None
     )
+    what = f"{row['server']:<19}{row['kind']:<10}×{row['concurrency']:<3}{row['task']:<17}"
     return (
-        f"{row['server']:<19}{row['task']:<17}n {row['n']:<4} failed {row['failed']:<3}"
+        f"{what}n {row['n']:<4} failed {row['failed']:<3}"
         f"{number(row['in_process'])} → {number(row['server_quality'])}  difference {spread}  same {agree}{times}"
     )
 
@@ -228,7 +254,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def serving(scratch: Path, name: str, python: str, model: Path) -> Iterator[tuple[str, str]]:
+def serving(scratch: Path, name: str, python: str, start: list[str], model: Path) -> Iterator[tuple[str, str]]:
     """(base URL, the model's name there) of a server that has answered once."""
     server = SERVERS[name]
     with socket.socket() as sock:
@@ -244,7 +270,7 @@ def serving(scratch: Path, name: str, python: str, model: Path) -> Iterator[tupl
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     log = scratch / f"{name}.log"
     with log.open("w") as out, subprocess.Popen(
-        [python, "-m", server.module, *arguments], stdout=out, stderr=out, env=environment
+        [*start, *arguments], stdout=out, stderr=out, env=environment
     ) as process:  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}/v1"

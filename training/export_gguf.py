@@ -58,6 +58,8 @@ def write_gguf(folder: Path, target: Path) -> None:
     w.add_eos_token_id(eos[0])
     if len(eos) > 1:
         w.add_eot_token_id(eos[1])
+    if (template := folder / "chat_template.jinja").exists():
+        w.add_chat_template(template.read_text())
     bos = config["bos_token_id"]
     w.add_add_bos_token(bos is not None)
     w.add_bos_token_id(config["pad_token_id"] if bos is None else bos)  # some id must be named: one that no text has
