@@ -5,6 +5,7 @@ import json
 import msgspec
 import numpy as np
 import pytest
+import sacrebleu
 
 import poise
 from poise.types import UsageError
@@ -134,6 +135,28 @@ def test_aligned_text_has_a_line_for_every_line_of_the_data(tmp_path):
     assert cell.signatures["bleu"].startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     (tmp_path / "mine.txt").write_text("Hello.\nGoodbye.\n")
     assert poise.score_outputs(tmp_path / "mine.txt", "translation", data).cells[0]["chrf"].value == 100
+
+
+def test_a_text_file_answers_a_document_line_by_line(tmp_path):
+    """Windows of lines are scored as the lines are, by sacreBLEU over the file; a line without text moves no other."""
+    said = ["你好。", "今天很冷。", "", "我们去河边。", "再见。"]
+    wanted = ["Hello.", "It is cold today.", "No source.", "We go to the river.", "Goodbye."]
+    mine = ["2. Hello.", "", "not compared", "We went to a river.", "Good bye."]
+    for name, lines in (("a.zh", said), ("b.en", wanted), ("mine.txt", mine)):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    data = [str(tmp_path / "a.zh"), str(tmp_path / "b.en")]
+    kept = [0, 1, 3, 4]
+    for lines in (1, 2, 3, 20):
+        options = {"unit": "document", "lines": lines}
+        cell = poise.score_outputs(tmp_path / "mine.txt", "translation", data, options=options).cells[0]
+        assert cell.planned == -(-4 // lines)
+        for name in ("bleu", "chrf"):
+            theirs = getattr(sacrebleu, f"corpus_{name}")([mine[i] for i in kept], [[wanted[i] for i in kept]])
+            assert cell[name].value == pytest.approx(theirs.score, abs=1e-9)
+        assert cell["lines.missing"].value == 1 / 4 and cell["lines.extra"].value == 0
+    (tmp_path / "mine.txt").write_text("\n".join(mine[:3]) + "\n")
+    with pytest.raises(UsageError, match="the outputs end at line 3, the data do not"):
+        poise.score_outputs(tmp_path / "mine.txt", "translation", data, options=options)
 
 
 def test_kept_as_a_run_folder(tmp_path, sst2):

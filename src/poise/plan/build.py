@@ -195,7 +195,7 @@ class Drawn:
         self.task: Any = get_task(_beside(use.task, study.base_dir), allow_code=allow_code)
         self.mode: Mode = self._mode()
         self._check_options()
-        data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
+        self.data = data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
         # A task that is itself a file is part of what was asked.
         files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]
         self.shots, self.shot_count = self._shots()

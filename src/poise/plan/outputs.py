@@ -116,10 +116,10 @@ def _by_item(given: Given, drawn: Drawn, path: Path) -> dict[str, list[str | Non
             answers.setdefault(str(name), []).append(output)
         return answers
     outputs, order = [output for _, output in given], [sample.id for sample in drawn.all]
-    # of aligned text, a line without text on both sides is no item, but has its line among the outputs
-    lines = getattr(drawn.task, "lines", None)
-    if lines == len(outputs) != len(order):
-        outputs = [outputs[int(name)] for name in order]
+    by_line = getattr(drawn.task, "outputs", None)
+    if by_line and len(outputs) != len(order):  # aligned text: an item may be several lines, or leave some out
+        said = by_line((output or "" for output in outputs), drawn.data, dict(drawn.use.options))
+        return {name: [output] for name, output in said if name in ids}
     if len(outputs) != len(order):
         raise UsageError(
             f"{path} has {len(given)} outputs without ids, the task {len(order)} items; "

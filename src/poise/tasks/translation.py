@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ LANGUAGES = {
 }  # fmt: skip
 DENSE = ("zh", "ja", "ko")
 """Languages of about a token a character."""
+Pair = tuple[int, str, str]
+"""Number of a line (from 0), its text, and what it should become."""
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -37,8 +39,6 @@ class Translation:
     metrics: tuple[str, ...] = ("chrf", "bleu", "chrf_50", "exact_match")
     chance, n_ref, max_tokens = 0.0, 32.0, 256
     options = ("pair", "unit", "lines", "chars", "ter")
-    lines: int | None = None
-    """Lines of the data, once read: the items' ids are their numbers, from 0."""
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source, target = _pair(options.get("pair", "zh-en"))
@@ -50,15 +50,39 @@ class Translation:
         languages = {"source_lang": source, "target_lang": target}
         pairs = self._pairs(_lines(data, source, target), source)
         if unit == "document":
-            yield from self._windows(pairs, options, languages)
-            self.lines = None
+            yield from self._windows(self._grouped(pairs, options), options, languages)
             return
         for number, said, wanted in pairs:
             yield Sample(str(number), {"text": said, **languages}, wanted)
 
-    def _pairs(self, lines: Iterator[tuple[str, str]], source: str) -> Iterator[tuple[int, str, str]]:
+    def outputs(self, lines: Iterable[str], data: Any, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """The outputs of a text with a line for every line of the data, by their items' ids.
+
+        Of a window the lines get the numbers that were asked for, so that a line without text moves no other.
+        """
+        source, target = _pair(options.get("pair", "zh-en"))
+        both = zip_longest(_lines(data, source, target), lines)
+        said = {}
+
+        def paired() -> Iterator[tuple[str, str]]:
+            for number, (pair, line) in enumerate(both):
+                if pair is None or line is None:
+                    short, longer = ("data", "outputs") if pair is None else ("outputs", "data")
+                    raise UsageError(f"translation: the {short} end at line {number}, the {longer} do not")
+                said[number] = line
+                yield pair
+
+        pairs = self._pairs(paired(), source)
+        document = options.get("unit") == "document"
+        for window in self._grouped(pairs, options) if document else ([pair] for pair in pairs):
+            text = "\n".join(said[number] for number, *_ in window)
+            yield str(window[0][0]), _numbered(text) if document else text
+            for number in [n for n in said if n <= window[-1][0]]:
+                del said[number]
+
+    def _pairs(self, lines: Iterator[tuple[str, str]], source: str) -> Iterator[Pair]:
         """Lines that have text on both sides, with their numbers."""
-        number, some = -1, False
+        some = False
         for number, (said, wanted) in enumerate(lines):
             if not said.strip() or not wanted.strip():
                 continue  # alignments leave lines empty; there is nothing to translate or to compare with
@@ -66,19 +90,35 @@ class Translation:
                 _check_script(said, source, number + 1)
             some = True
             yield number, said.strip(), wanted.strip()
-        self.lines = number + 1
         if not some:
             raise UsageError("translation: the files have no line with text on both sides")
 
+    def _grouped(self, pairs: Iterator[Pair], options: dict[str, Any]) -> Iterator[list[Pair]]:
+        """Successive pairs, as many as fit; a line longer than `chars` stands alone."""
+        most, chars = self._limits(options)
+        window: list[Pair] = []
+        size = 0
+        for pair in pairs:
+            if window and (len(window) == most or size + len(pair[1]) > chars):
+                yield window
+                window, size = [], 0
+            window.append(pair)
+            size += len(pair[1])
+        if window:
+            yield window
+
+    def _limits(self, options: dict[str, Any]) -> tuple[int, int]:
+        return whole(options, "lines", 20, self.name), whole(options, "chars", 1500, self.name)
+
     def _windows(
-        self, pairs: Iterator[tuple[int, str, str]], options: dict[str, Any], languages: dict[str, str]
+        self, grouped: Iterator[list[Pair]], options: dict[str, Any], languages: dict[str, str]
     ) -> Iterator[Sample]:
-        most, chars = whole(options, "lines", 20, self.name), whole(options, "chars", 1500, self.name)
+        most, chars = self._limits(options)
         self.extract, self.metrics = "text", (*self.metrics, "lines.missing", "lines.extra")
         dense = languages["source_lang"] in DENSE
         self.max_tokens = (chars if dense else chars // 2) + 8 * most
         windows = total = 0
-        for window in _grouped(pairs, most, chars):
+        for window in grouped:
             windows, total = windows + 1, total + len(window)
             text, wanted = "\n".join(said for _, said, _ in window), "\n".join(want for *_, want in window)
             yield Sample(str(window[0][0]), {"text": text, "lines": len(window), **languages}, wanted)
@@ -92,20 +132,6 @@ class Translation:
 
     def answer(self, sample: Sample) -> str:
         return _numbered(str(sample.target)) if "lines" in sample.fields else str(sample.target)
-
-
-def _grouped(pairs: Iterator[tuple[int, str, str]], most: int, chars: int) -> Iterator[list[tuple[int, str, str]]]:
-    """Successive pairs, as many as fit; a line longer than `chars` stands alone."""
-    window: list[tuple[int, str, str]] = []
-    size = 0
-    for pair in pairs:
-        if window and (len(window) == most or size + len(pair[1]) > chars):
-            yield window
-            window, size = [], 0
-        window.append(pair)
-        size += len(pair[1])
-    if window:
-        yield window
 
 
 def _numbered(text: str) -> str:
