@@ -103,16 +103,17 @@ def _next_rate(planned: Plan, cell: Cell, probes: list[CellFolder]) -> float | N
     return choose(cell, probes, planned.study.analysis)
 
 
-def summarize(runs: Runs, *, unsafe_code: bool = False) -> Summary:
+def summarize(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False) -> Summary:
     """Everything derived from one or several run folders, merged into one table.
 
+    `allow_code` runs metrics that are files of the user's; what they say is kept, and later read without running them.
     `unsafe_code` tests generated code with limits only where no sandbox is.
     """
     from poise.understand.sandbox import unsafe_code as allowing
     from poise.understand.summarize import summarize as derive
 
     with allowing(unsafe_code):
-        return derive(_opened(runs))
+        return derive(_opened(runs), allow_code)
 
 
 def score(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False) -> Summary:
@@ -122,17 +123,10 @@ def score(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False) ->
     """
     import shutil
 
-    from poise.understand.sandbox import unsafe_code as allowing
-
     opened = _opened(runs)
     for one in opened:
         shutil.rmtree(one.path / "derived", ignore_errors=True)
-    if allow_code:
-        with allowing(unsafe_code):
-            for one in opened:
-                for folder in one.cells():
-                    _glance(folder, allow_code)
-    return summarize(opened, unsafe_code=unsafe_code)
+    return summarize(opened, allow_code=allow_code, unsafe_code=unsafe_code)
 
 
 def score_outputs(
@@ -174,7 +168,7 @@ def score_outputs(
             appender = Appender(cell.path / "records.jsonl")
             appender.write(records)
             appender.close()
-        return summarize(opened, unsafe_code=unsafe_code)
+        return summarize(opened, allow_code=allow_code, unsafe_code=unsafe_code)
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)

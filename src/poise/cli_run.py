@@ -148,7 +148,8 @@ def _run_and_show(
     except KeyboardInterrupt:
         print(f"interrupted; what was measured is kept in {folder}, the same command goes on", file=sys.stderr)
         return 130
-    summary = summarize([*beside, folder], unsafe_code=allowed.get("unsafe_code", False))
+    permitted = allowed.get("allow_code", False) and not beside  # never for a folder that is only read
+    summary = summarize([*beside, folder], allow_code=permitted, unsafe_code=allowed.get("unsafe_code", False))
     print_summary(summary, option.console())
     for reason, cells in _by_reason(outcome.failed).items():
         print(f"\nfailed: {'; '.join(cells)}: {reason}", file=sys.stderr)

@@ -74,6 +74,9 @@ class Request(Struct, frozen=True, omit_defaults=True):
     """Choice: the prompt of each continuation, where they have not all the same (`prompt` is then the first)."""
     windows: Literal["overlapping", "disjoint"] = "overlapping"
     """Perplexity: how a text longer than the context is cut; disjoint windows predict the first token too."""
+    encoded_as: Literal["lm-eval"] | None = None
+    """As that harness makes tokens: what is too long for the context loses its first ones, instead of failing; a
+    template's text is treated as any, with a BOS where none is, its last blanks scored with the continuation."""
     stop: tuple[str, ...] = ()
     max_tokens: int = 0
     min_tokens: int = 0
@@ -350,6 +353,8 @@ class ModelSummary(Struct, frozen=True):
     """task -> {"balanced", "quality_mark", "speed_mark", "quality", "e2e_s"}"""
     sensitivity: dict[str, float | None] = field(default_factory=dict)
     """balanced at other reference times: {"tau/4", "tau", "tau*4"}"""
+    groups: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    """group of tasks -> metric -> its mean over them, where the group says how it is averaged"""
 
 
 class Verdict(Struct, frozen=True):

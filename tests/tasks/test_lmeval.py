@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 import poise
 from poise.tasks import lmeval_find as find
+from poise.tasks import lmeval_groups as groups
 from poise.tasks.build import expand_group, get_task
 from poise.types import UsageError
 
@@ -88,6 +90,41 @@ metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
 """
 FILES = {"review_mood": MOOD, "small_sums": SUMS, "texts": TEXTS, "cloze": CLOZE, "blanks": BLANKS}
+LONG = """
+include: review_mood.yaml
+task: long_reviews
+num_fewshot: 0
+dataset_kwargs: {data_files: {test: long.jsonl}}
+fewshot_split: null
+"""
+LONG_SUMS = """
+include: small_sums.yaml
+task: long_sums
+dataset_kwargs: {data_files: {test: long_sums.jsonl}}
+"""
+BOTH = """
+group: both
+description: "Good or bad?\\n\\n"
+task:
+  - {task: review_mood, num_fewshot: 0}
+  - group: inner
+    aggregate_metric_list: [{metric: exact_match, filter_list: strict-match}, {metric: exact_match}]
+    task: [{task: small_sums, generation_kwargs: {until: ["\\n"], max_gen_toks: 3, do_sample: false}}]
+  - task: own_mood
+    dataset_path: json
+    dataset_kwargs: {data_files: {test: shots.jsonl}}
+    test_split: test
+    output_type: multiple_choice
+    doc_to_text: "{{text}}"
+    doc_to_choice: [good, bad]
+    doc_to_target: label
+    metric_list: [{metric: acc}, {metric: acc_norm}]
+  - cloze
+aggregate_metric_list:
+  - {metric: acc, weight_by_size: true}
+  - {metric: acc_norm, weight_by_size: false}
+"""
+MORE = {"long_reviews": LONG, "long_sums": LONG_SUMS, "both": BOTH}
 
 
 def write(path, rows):
@@ -98,7 +135,7 @@ def write(path, rows):
 def folder(tmp_path_factory):
     """Task files over local data: what a user of the harness has."""
     home = tmp_path_factory.mktemp("lmeval")
-    for name, text in FILES.items():
+    for name, text in {**FILES, **MORE}.items():
         (home / f"{name}.yaml").write_text(text)
     reviews = list(get_task("mini-sentiment").samples(None, {}))[:60]
     rows = [{"text": s.fields["question"].removeprefix("Review: "), "label": int(s.target == "bad")} for s in reviews]
@@ -118,6 +155,12 @@ def folder(tmp_path_factory):
         for end in ends
     ]
     write(home / "blanks.jsonl", blanks)
+    # some fit into the context of 1024 tokens, some not, some by a token or two
+    tails = [" ".join(row["text"] for row in rows) * 3 + " " + row["text"] for row in rows[:12]]
+    write(home / "long.jsonl", [{**row, "text": t[-900 * i :]} for i, (t, row) in enumerate(zip(tails, rows), 1)])
+    write(
+        home / "long_sums.jsonl", [{"question": "7 " * 300 * i + p, "answer": "3"} for i, p in enumerate(prompts[:5])]
+    )
     return home
 
 
@@ -128,9 +171,9 @@ def folder(tmp_path_factory):
 def installed(tmp_path, monkeypatch):
     """Stands for the package's folder of tasks."""
     monkeypatch.setattr(find, "home", lambda: tmp_path)
-    find._index.cache_clear()
+    find.installed.cache_clear()
     yield tmp_path
-    find._index.cache_clear()
+    find.installed.cache_clear()
 
 
 def test_a_task_is_found_by_its_name(installed):
@@ -149,11 +192,51 @@ def test_a_task_is_found_by_its_name(installed):
     assert [t.name for t in poise.load_study(study).tasks] == ["arc_easy", "arc-hard"]
 
 
-def test_a_group_that_changes_its_tasks_is_refused(installed):
-    (installed / "a.yaml").write_text("task: a\n")
-    (installed / "g.yaml").write_text("group: g\ntask: [{task: a, num_fewshot: 5}]\n")
-    with pytest.raises(UsageError, match="changes settings of its tasks"):
-        find.members("g")
+def test_a_group_gives_its_tasks_their_settings(installed):
+    """What an entry says wins, then the outer group, then the inner one; groups may be files, tags, or written here."""
+    for name in "abc":
+        (installed / f"{name}.yaml").write_text(f"tag: letters\ntask: {name}\nnum_fewshot: 1\n")
+    (installed / "inner.yaml").write_text(
+        "group: inner\ntask: [{task: a, num_fewshot: 5, description: x}, b]\nnum_fewshot: 3\n"
+        "aggregate_metric_list: {metric: acc, weight_by_size: false, filter_list: none}\n"
+    )
+    (installed / "loop.yaml").write_text("group: loop\ntask: [loop]\nnum_fewshot: 1\n")
+    outer = {
+        "group": "outer",
+        "task": [
+            {"group": "inner", "description": "y"},
+            {"group": "here", "task": ["c"], "aggregate_metric_list": [{"metric": "acc"}, {"metric": "f1"}]},
+            {"task": "own", "dataset_path": "json"},
+            {"task": "letters", "num_fewshot": 0},
+        ],
+    }
+    (installed / "outer.yaml").write_text(yaml.safe_dump(outer))
+    names = expand_group("lm-eval:outer")
+    assert names == [f"lm-eval:outer::{n}" for n in ("inner::a", "inner::b", "here::c", "own", "a", "b", "c")]
+    found = {n.removeprefix("lm-eval:"): groups.find(n.removeprefix("lm-eval:")) for n in names}
+    assert found["outer::inner::a"].changes == {"num_fewshot": 5, "description": "x"}
+    assert [found[f"outer::inner::{n}"].changes["num_fewshot"] for n in "ab"] == [5, 3]
+    assert found["outer::own"] == groups.Found(
+        "outer::own", None, {"dataset_path": "json", "task": "outer::own"}, ({"name": "outer", "aggregate": []},)
+    )
+    assert found["outer::a"].changes == {"num_fewshot": 0} and found["outer::a"].path == installed / "a.yaml"
+    assert [g["name"] for g in found["outer::here::c"].groups] == ["outer", "outer::here"]
+    means = [{"metric": "acc", "filters": ["none"], "by_size": False}]
+    assert found["outer::inner::b"].groups[1] == {"name": "inner", "aggregate": means}
+    study = {"models": ["bundled:s"], "deployments": ["onnx"], "tasks": ["lm-eval:outer"]}
+    twice = ["outer::inner::a", "outer::inner::b", "outer::here::c", "own", "outer::a", "outer::b", "outer::c"]
+    assert [t.name for t in poise.load_study(study).tasks] == twice, "a name that stands twice is given whole"
+    with pytest.raises(UsageError, match="includes itself"):
+        expand_group("lm-eval:loop")
+    for text, said in [
+        ("task: [inmer]", "no task 'inmer'; did you mean 'inner'"),
+        ("task: [3]", "lists 3; a task or a group"),
+        ("task: [a]\naggregate_metric_list: [{metric: acc, aggregation: !function x.y}]", "aggregates acc by code"),
+        ("task: [a]\naggregate_metric_list: [acc]", "aggregates 'acc'; a `metric`"),
+    ]:
+        (installed / "bad.yaml").write_text(f"group: bad\n{text}\n")
+        with pytest.raises(UsageError, match=said):
+            expand_group("lm-eval:bad")
 
 
 def test_without_the_package_the_install_command_is_said(monkeypatch):
@@ -202,26 +285,51 @@ DIRECTLY = """
 import json, sys
 import lm_eval
 from lm_eval.tasks import TaskManager
-model, folder, *tasks = sys.argv[1:]
+folder, calls = sys.argv[1], json.loads(sys.argv[2])
 manager = TaskManager(include_path=folder, include_defaults=False)  # its own 14 000 files take a minute to read
-found = lm_eval.simple_evaluate(
-    model="hf", model_args={"pretrained": model, "dtype": "float32"}, tasks=tasks, task_manager=manager,
-    batch_size=4, device="cpu", bootstrap_iters=0,
-)
-print("RESULTS" + json.dumps([found["results"], found["samples"]], default=str))
+found = []
+for call in calls:
+    said = lm_eval.simple_evaluate(
+        model="hf", model_args={"pretrained": call.pop("model"), "dtype": "float32"}, task_manager=manager,
+        batch_size=4, device="cpu", bootstrap_iters=0, **call,
+    )
+    found.append([{**said["results"], **said.get("groups", {})}, said["samples"]])
+print("RESULTS" + json.dumps(found, default=str))
 """
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+CHAT = ["review_mood", "small_sums", "cloze", "long_reviews"]
 
 
 @pytest.fixture(scope="module")
-def theirs(folder):
-    """(figures, samples) of the harness's own model class and evaluator, in a process of its own on the same files."""
+def chatty(tmp_path_factory):
+    """A bundled model to which a chat template was added; it ends in a blank, as most do."""
+    copy = tmp_path_factory.mktemp("chat") / "s-chat"
+    shutil.copytree(BUNDLED / "s", copy, ignore=shutil.ignore_patterns("onnx"))
+    path = copy / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": TEMPLATE}))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def theirs(folder, chatty):
+    """[figures, samples] of the harness's own model class and evaluator, in a process of its own on the same files."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", DIRECTLY, str(BUNDLED / "s"), str(folder), *FILES]
+    raw = {"model": str(BUNDLED / "s")}
+    chat = {"model": str(chatty), "apply_chat_template": True, "system_instruction": "Be brief."}
+    calls = [
+        {**raw, "tasks": [*FILES, "long_reviews", "long_sums"]},
+        {**raw, "tasks": ["both"]},
+        {**chat, "tasks": CHAT, "fewshot_as_multiturn": True},
+    ]
+    command = [sys.executable, "-c", DIRECTLY, str(folder), json.dumps(calls)]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env=environment, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.rpartition("RESULTS")[2])
+    return dict(zip(["raw", "group", "chat"], json.loads(done.stdout.rpartition("RESULTS")[2])))
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +351,100 @@ def ours(folder):
     return run
 
 
+def same(estimates, figures):
+    """Every figure of the harness's, under its name here."""
+    for key, value in figures.items():
+        metric, _, kind = key.partition(",")
+        if not kind or metric.endswith("_stderr"):
+            continue
+        found = estimates[metric if kind == "none" else f"{metric}.{kind}"].value
+        assert found == pytest.approx(value, rel=1e-4), key
+        if metric in ("acc", "acc_norm", "exact_match", "f1"):
+            assert found == pytest.approx(value, abs=1e-12), "right or wrong has no tolerance"
+
+
+@needs_package
+@needs_torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("engine", "load"), [("transformers", {"batch": 4}), ("onnx", {"closed": 1})])
+def test_prompts_too_long_for_the_context_are_cut_as_there(engine, load, theirs, folder, tmp_path):
+    figures, logged = theirs["raw"]
+    study = {
+        "models": ["bundled:s"],
+        "deployments": [{"backend": engine, "device": "cpu"}],
+        "tasks": [f"lm-eval:{folder / name}.yaml" for name in ("long_reviews", "long_sums")],
+        "loads": [load],
+    }
+    run = poise.run(study, tmp_path / "run", quiet=True)
+    summary = poise.summarize(run)
+    for folder_of in run.cells():
+        name = folder_of.cell.task.name
+        cell = summary.cell(task=name)
+        assert cell.failed == 0
+        same(cell.estimates, figures[name])
+        records = {r.sample_id: r for r in folder_of.records() if r.phase == "measure"}
+        cut = [r.usage["cut_tokens"] for r in records.values() if "cut_tokens" in r.usage]
+        assert 0 < len(cut) < len(records), "else this test would mean little"
+        [check] = [c for c in cell.checks if c.code == "prompts_cut"]
+        assert check.evidence.startswith(f"{len(cut)} of {len(records)} prompts were cut on the left")
+        for sample in logged[name]:
+            record = records[str(sample["doc_id"])]
+            if record.option_logprobs:
+                sums = [float(r[0][0]) for r in sample["resps"]]
+                assert [sum(o) for o in record.option_logprobs] == pytest.approx(sums, abs=2e-3)
+            else:
+                assert "".join(record.pieces) == sample["resps"][0][0]
+
+
+@needs_package
+@needs_torch
+@pytest.mark.filterwarnings("ignore")
+def test_a_group_is_asked_and_averaged_as_there(theirs, folder, tmp_path):
+    figures, _ = theirs["group"]
+    study = {"models": ["bundled:s"], "deployments": ["onnx"], "tasks": [f"lm-eval:{folder / 'both.yaml'}"]}
+    run = poise.run(study, tmp_path / "run", quiet=True)
+    summary = poise.summarize(run)
+    names = {"review_mood": "review_mood", "small_sums": "small_sums", "both::own_mood": "own_mood", "cloze": "cloze"}
+    assert {c.task for c in summary.cells} == set(names.values())
+    for theirs_is, ours_is in names.items():
+        same(summary.cell(task=ours_is).estimates, figures[theirs_is])
+    [system] = summary.models
+    assert set(system.groups) == {"both", "both::inner"}
+    same(system.groups["both"], {k: v for k, v in figures["both"].items() if k != "sample_len"})
+    same(system.groups["both::inner"], {k: v for k, v in figures["both::inner"].items() if k != "sample_len"})
+    acc = system.groups["both"]["acc"]
+    assert acc.lo < acc.value < acc.hi and acc.n == sum(c.n for c in summary.cells if "acc" in c.estimates)
+    by_hand = sum(c.n * c["acc"].value for c in summary.cells if "acc" in c.estimates) / acc.n
+    assert acc.value == pytest.approx(by_hand) and acc.value != pytest.approx(system.groups["both"]["acc_norm"].value)
+    poise.render(run, tmp_path / "page.md")
+    assert f"| both acc | {acc.value:.3f}"[:18] in (tmp_path / "page.md").read_text()
+
+
+@needs_package
+@needs_torch
+@pytest.mark.filterwarnings("ignore")
+def test_a_chat_template_is_applied_as_there(theirs, folder, chatty, tmp_path):
+    """`--apply_chat_template --fewshot_as_multiturn --system_instruction`: the same text, the same scores."""
+    figures, logged = theirs["chat"]
+    study = {
+        "models": [{"name": "chatty", "source": {"hf": str(chatty)}, "system": "Be brief."}],
+        "deployments": [{"backend": "transformers", "device": "cpu"}],
+        "tasks": [f"lm-eval:{folder / name}.yaml" for name in CHAT],
+    }
+    run = poise.run(study, tmp_path / "run", quiet=True)
+    summary = poise.summarize(run)
+    for folder_of in run.cells():
+        name = folder_of.cell.task.name
+        same(summary.cell(task=name).estimates, figures[name])
+        records = {r.sample_id: r for r in folder_of.records() if r.phase == "measure"}
+        for sample in logged[name]:
+            record = records[str(sample["doc_id"])]
+            assert record.rendered == sample["arguments"][0][0]
+            if record.option_logprobs:
+                sums = [float(r[0][0]) for r in sample["resps"]]
+                assert [sum(o) for o in record.option_logprobs] == pytest.approx(sums, abs=2e-3)
+
+
 @needs_package
 @needs_torch
 @pytest.mark.filterwarnings("ignore")
@@ -250,20 +452,13 @@ def ours(folder):
     ("engine", "load"), [("transformers", {"closed": 1}), ("transformers", {"batch": 8}), ("onnx", {"closed": 1})]
 )
 def test_the_figures_are_those_of_its_own_run(engine, load, theirs, ours, folder):
-    figures, logged = theirs
+    figures, logged = theirs["raw"]
     run = ours(engine, load)
     summary = poise.summarize(run)
     for name in FILES:
         cell = summary.cell(task=name)
         assert cell.state == "ok" and cell["e2e_s.p50"].value > 0, "every request has its time"
-        for key, value in figures[name].items():
-            metric, _, kind = key.partition(",")
-            if not kind or metric.endswith("_stderr"):
-                continue
-            found = cell[metric if kind == "none" else f"{metric}.{kind}"].value
-            assert found == pytest.approx(value, rel=1e-4), (name, key)
-            if metric in ("acc", "acc_norm", "exact_match", "f1"):
-                assert found == pytest.approx(value, abs=1e-12), "right or wrong has no tolerance"
+        same(cell.estimates, figures[name])
     strict, flexible = (figures["small_sums"][f"exact_match,{name}"] for name in ("strict-match", "flexible-extract"))
     assert 0.1 < strict < 1 and strict != flexible, "else this test would mean little"
     # the very prompts, and the very answers
@@ -311,16 +506,26 @@ def test_a_run_folder_is_scored_again_without_its_data(ours, folder, monkeypatch
 @needs_package
 @pytest.mark.filterwarnings("ignore")
 def test_a_task_that_runs_code_needs_permission(folder, tmp_path):
-    (tmp_path / "utils.py").write_text("def score(doc, results):\n    return {'acc': 1.0}\n")
+    code = (
+        "def score(doc, results):\n    return {'acc': 1.0, 'pair': 3}\n\n\ndef total(items):\n    return sum(items)\n"
+    )
+    (tmp_path / "utils.py").write_text(code)
     text = FILES["review_mood"].replace("reviews.jsonl", str(folder / "reviews.jsonl"))
     text = text.replace("shots.jsonl", str(folder / "shots.jsonl"))
-    (tmp_path / "mine.yaml").write_text(text + "process_results: !function utils.score\n")
+    text += "  - {metric: pair, aggregation: !function utils.total}\nprocess_results: !function utils.score\n"
+    (tmp_path / "mine.yaml").write_text(text)
     study = {"models": ["bundled:s"], "deployments": ["onnx"], "tasks": [f"lm-eval:{tmp_path / 'mine.yaml'}"]}
-    with pytest.raises(UsageError, match=r"would run code \(!function utils.score\); add --allow-code"):
+    with pytest.raises(UsageError, match=r"would run code \(!function utils.*; add --allow-code"):
         poise.plan(study)
     run = poise.run(study, tmp_path / "run", allow_code=True, quiet=True)
-    assert poise.summarize(run).cells[0]["acc"].value == 1.0, "scored while it was allowed, and kept"
+    first = poise.summarize(run).cells[0]
+    assert first["acc"].value == 1.0, "scored while it was allowed, and kept"
+    assert first["pair"].value is None and "poise score RUN --allow-code" in first["pair"].reason
     assert "--allow-code" in poise.score(run).cells[0]["acc"].reason, "never by the folder alone"
+    allowed = poise.score(run, allow_code=True).cells[0]
+    assert allowed["acc"].value == 1.0 and allowed["pair"].value == 120.0
+    (tmp_path / "utils.py").unlink()
+    assert poise.summarize(run).cells[0].estimates == allowed.estimates, "what the code said is kept"
 
 
 @needs_package

@@ -474,7 +474,8 @@ def _beside(task: str, base_dir: str) -> str:
     """File tasks (file.yaml, lm-eval:file.yaml, file.py:Name) are relative to the study."""
     if task.startswith(registry.LM_EVAL):
         name = task.removeprefix(registry.LM_EVAL)
-        return registry.LM_EVAL + (str(Path(base_dir) / name) if name.endswith((".yaml", ".yml")) else name)
+        file = name.partition("::")[0].endswith((".yaml", ".yml"))
+        return registry.LM_EVAL + (str(Path(base_dir) / name) if file else name)
     return str(Path(base_dir) / task) if task.endswith((".yaml", ".yml")) or ".py:" in task else task
 
 

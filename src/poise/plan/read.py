@@ -78,7 +78,7 @@ def study_from(doc: Document, base_dir: str, default_name: str) -> Study:
         study,
         models=_unique(doc, "models", [_model(doc, i, m) for i, m in _items(doc, data, "models")]),
         deployments=_unique(doc, "deployments", [_deployment(doc, i, d) for i, d in _items(doc, data, "deployments")]),
-        tasks=_unique(doc, "tasks", [t for i, v in _items(doc, data, "tasks") for t in _tasks(doc, i, v)]),
+        tasks=_unique(doc, "tasks", [t for i, v in _items(doc, data, "tasks") for t in _tasks(doc, i, v, base_dir)]),
         include=_selectors(doc, data, "include"),
         exclude=_selectors(doc, data, "exclude"),
         analysis=_analysis(doc, data.get("analysis") or {}),
@@ -148,7 +148,7 @@ def _deployment(doc: Document, i: int, value: Any) -> Deployment:
     return deployment
 
 
-def _tasks(doc: Document, i: int, value: Any) -> list[TaskUse]:
+def _tasks(doc: Document, i: int, value: Any, base_dir: str) -> list[TaskUse]:
     from poise.tasks.build import expand_group
 
     where: Where = ("tasks", i)
@@ -159,7 +159,7 @@ def _tasks(doc: Document, i: int, value: Any) -> list[TaskUse]:
         raise doc.error(where, "a task entry needs `task`: a name, a group, file.yaml or file.py:Name")
     task = value["task"]
     _check_generation(doc, (*where, "generation"), value.get("generation") or {})
-    members = expand_group(task)
+    members = expand_group(task, base_dir)
     if members != [task] and "name" in value:
         raise doc.error((*where, "name"), f"{task} is a group of {len(members)} tasks; a group takes no name")
     elsewhere = task.startswith(registry.LM_EVAL) or task.endswith((".yaml", ".yml")) or ".py:" in task
@@ -167,9 +167,10 @@ def _tasks(doc: Document, i: int, value: Any) -> list[TaskUse]:
         known = [*registry.TASK_GROUPS, *registry.names("task")]
         if task not in known:
             raise doc.error((*where, "task"), f"unknown task {task!r}{registry.did_you_mean(task, known)}")
+    shorts = [Path(m).stem if m.endswith((".yaml", ".yml")) else m.rpartition(":")[2] for m in members]
     uses = []
-    for member in members:
-        default = Path(member).stem if member.endswith((".yaml", ".yml")) else member.rpartition(":")[2]
+    for member, short in zip(members, shorts):
+        default = short if shorts.count(short) == 1 else member.removeprefix(registry.LM_EVAL)
         use = doc.convert(where, {"name": value.get("name", default), **value, "task": member}, TaskUse)
         if use.limit is not None and use.limit < 1:
             raise doc.error((*where, "limit"), "must be at least 1")

@@ -128,6 +128,13 @@ def short_names(names: list[str]) -> dict[str, str]:
     return {n: visible(n[len(prefix) :], newlines=False) for n in names}
 
 
+def group_scores(table: Grid) -> list[tuple[str, list[Estimate]]]:
+    """`group metric` and its value for every system, for groups of tasks that are averaged."""
+    overall = [s.overall.groups if s.overall else {} for s in table.systems]
+    names = dict.fromkeys((group, metric) for groups in overall for group, found in groups.items() for metric in found)
+    return [(f"{g} {m}", [groups.get(g, {}).get(m, NOTHING) for groups in overall]) for g, m in names]
+
+
 def quality(cell: CellSummary | None) -> Estimate:
     """The cell's mean mark; else what is there instead, with the reason."""
     return estimate(cell, "quality")

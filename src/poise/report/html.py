@@ -64,7 +64,8 @@ def _jinja() -> Environment:
     )  # fmt: skip
     environment.globals |= {
         "new_notes": shape.Notes, "superscript": shape.superscript, "cells_of": view.table_cells,
-        "score_name": shape.score_name,
+        "score_name": shape.score_name, "group_scores": shape.group_scores,
+        "scored": lambda e: " ".join(numbers.scored("", e)).strip(),
         "balanced": lambda e: view.score(e.value), "balanced_interval": view.score_interval, "plain": view.score,
         "share": view.share,
     }  # fmt: skip

@@ -44,6 +44,11 @@ def _page(summary: Summary) -> Iterable[str]:
     yield from _lines(*_main(table, notes))
     yield "\nQuality with its 95 % interval; time = mean seconds per request, end to end.\n"
     yield from (f"{shape.superscript(i)} {escape(note)}  " for i, note in enumerate(notes.texts, 1))
+    if groups := shape.group_scores(table):
+        yield "\n## Groups of tasks\n"
+        labels = [escape(label) for label in table.labels()]
+        rows = [[escape(name), *(" ".join(numbers.scored("", e)).strip() for e in found)] for name, found in groups]
+        yield from _lines(["group", *labels], rows)
     yield "\n## Balanced score\n"
     yield from _lines(*_balanced(table))
     yield "\n## Speed and memory\n"

@@ -17,7 +17,7 @@ from poise.report.grid import Grid, Notes, System
 from poise.report.measures import others
 from poise.report.speeds import speeds, unscored
 from poise.report.text import shorten, visible
-from poise.types import CellSummary, Summary
+from poise.types import CellSummary, Estimate, Summary
 
 LEVELS = {"error": ("✗", "red"), "warn": ("!", "yellow"), "info": ("i", "dim")}
 GAP = 2
@@ -39,6 +39,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         lines.append(Text("quality ± 95 % interval (its farther end); mean seconds per request, end to end", "dim"))
         if any(shape.score_name(table, task).endswith("↓") for task in table.tasks):
             lines.append(Text("↓ less is better; not part of the balanced score", "dim"))
+    if groups := shape.group_scores(table):
+        heads = ["group of tasks", *(label if len(table.systems) > 1 else "" for label in table.labels())]
+        lines += ["", _group_table(heads, groups)]
     for number, note in enumerate(notes.texts, 1):
         lines.append(hanging(f"{shape.superscript(number)} ", Text(note), "dim"))
     if not unscored(summary) and (more := others(table, console)) is not None:
@@ -53,6 +56,10 @@ def print_summary(summary: Summary, console: Console) -> None:
     if line := shape.signature(summary):
         lines += ["", Text(line, "dim")]
     console.print(Trimmed(Group(*lines)))
+
+
+def _group_table(heads: Sequence[str], groups: Sequence[tuple[str, list[Estimate]]]) -> RenderableType:
+    return table(heads, [[name, *(" ".join(numbers.scored("", e)).strip() for e in found)] for name, found in groups])
 
 
 class Trimmed:

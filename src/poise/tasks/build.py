@@ -29,12 +29,12 @@ def get_task(name: str, allow_code: bool = False) -> Task:
     return made
 
 
-def expand_group(name: str) -> list[str]:
-    """The tasks of a group; a name that is no group stands for itself."""
+def expand_group(name: str, base_dir: str = ".") -> list[str]:
+    """The tasks of a group; a name that is no group stands for itself. Files are relative to `base_dir`."""
     if name.startswith(LM_EVAL):
-        from poise.tasks.lmeval_find import members
+        from poise.tasks.lmeval_groups import members
 
-        return [LM_EVAL + member for member in members(name.removeprefix(LM_EVAL))]
+        return [LM_EVAL + member for member in members(name.removeprefix(LM_EVAL), Path(base_dir))]
     return list(TASK_GROUPS.get(name, (name,)))
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from poise.tasks import lmeval_api
-from poise.tasks.lmeval_find import FILES, PREFIX, code_in, file_of, home, read_config
+from poise.tasks.lmeval_find import FILES, PREFIX, code_in, home, read_config
+from poise.tasks.lmeval_groups import IN, Found, find
 from poise.types import Message, Sample, UsageError
 
 MODES = {
@@ -33,13 +35,29 @@ LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 def load(name: str, allow_code: bool = False) -> LmEval:
     """The task that `lm-eval:…` names; UsageError where there is none, or it cannot be asked."""
     rest = name.removeprefix(PREFIX)
-    if not rest.endswith(FILES):
-        return LmEval(rest, file_of(rest), None)
-    path = Path(rest)
-    config = _beside(read_config(path), path.parent)
-    if code_in(config) and allow_code:
-        return LmEval(rest, path, None)
-    return LmEval(rest, path, config)
+    return LmEval(rest, *place(rest, allow_code))
+
+
+def place(rest: str, allow_code: bool) -> tuple[Found, dict[str, Any] | None, dict[str, Any]]:
+    """Where a task is, its settings where they are all data (else None), and how scoring finds it again.
+
+    What the installed package brings may run; what a file of one's own adds to it, only with permission.
+    """
+    root = rest.partition(IN)[0]
+    if not root.endswith(FILES):
+        return find(rest, lmeval_api.read), None, {}
+    found, folder = find(rest), Path(root).parent
+    installed = found.path is not None and found.path.is_relative_to(home())
+    theirs = read_config(found.path) if found.path and not installed else {}
+    changes = _beside(theirs, found.path.parent if found.path else folder) | _beside(found.changes, folder)
+    if code_in(changes) and allow_code:
+        data = {k: v for k, v in changes.items() if k == "dataset_kwargs"}
+        resolved = find(rest, lmeval_api.read)
+        return replace(resolved, changes={**resolved.changes, **data}), None, {"file": rest}
+    if installed:
+        lmeval_api.only_data(rest, changes)
+        return replace(found, changes=changes), None, {"changes": changes}
+    return found, changes, {"config": changes}
 
 
 class LmEval:
@@ -50,8 +68,8 @@ class LmEval:
     tau = "conversational"
     options: tuple[str, ...] = ()
 
-    def __init__(self, name: str, path: Path, config: dict[str, Any] | None) -> None:
-        self._task: Any = lmeval_api.build(name, path, config)
+    def __init__(self, name: str, found: Found, config: dict[str, Any] | None, again: dict[str, Any]) -> None:
+        self._task: Any = lmeval_api.build(name, found, config)
         if getattr(self._task, "UNSAFE_CODE", False):
             raise UsageError(f"lm-eval:{name} would run what the model writes, without a sandbox; see `poise tasks`")
         if getattr(self._task, "MULTIMODAL", False):
@@ -59,10 +77,11 @@ class LmEval:
         kind = self._task.OUTPUT_TYPE
         if kind not in MODES:
             raise UsageError(f"lm-eval:{name} asks in a way of its own ({kind}); it cannot be asked here")
-        self.name, self.modes = f"{PREFIX}{Path(name).stem if path and config else name}", (MODES[kind],)
+        root, inside, member = name.partition(IN)
+        self.name = f"{PREFIX}{Path(root).stem if root.endswith(FILES) else root}{inside}{member}"
+        self.modes = (MODES[kind],)
         self.metrics = tuple(self._metrics())
-        self._config = config
-        self._path = path
+        self._found, self._again = found, again
         self._asked: dict[tuple[bool, str | None], dict[str, list[Any]]] = {}
         self._settle()
 
@@ -130,14 +149,14 @@ class LmEval:
         metrics = {
             name: {"mean": rule is mean, "higher": better.get(name)} for name, rule in self._task.aggregation().items()
         }
-        name = self.name.removeprefix(PREFIX)
         found: dict[str, Any] = {
-            "by": "lm-eval", "task": name, "version": lmeval_api.version(), "metrics": metrics,
+            "by": "lm-eval", "task": self.name.removeprefix(PREFIX), "version": lmeval_api.version(),
+            "metrics": metrics, **plain(self._again),
         }  # fmt: skip
-        if self._config is not None:
-            found["config"] = plain(self._config)
-        elif str(self._path).endswith(FILES) and not self._path.is_relative_to(home()):
-            found["file"] = str(self._path)
+        if self._found.groups:
+            found["groups"] = list(self._found.groups)
+        if "changes" in found:
+            found["of"] = self._found.name
         return found
 
     # -- asking
@@ -158,12 +177,12 @@ class LmEval:
         choices = tuple(str(args[1]) for args in asked) if self.modes[0] == "choice" else ()
         if not chat:
             apart = contexts if len({*contexts}) > 1 else ()
-            found = {"prompt": contexts[0], "messages": None, "continuations": choices}
+            found = {"prompt": contexts[0], "messages": None, "continuations": choices, "encoded_as": "lm-eval"}
             return found | ({"contexts": apart} if apart else {})
         if len({*contexts}) > 1:
             raise UsageError(f"{self.name} asks each option with a prompt of its own; set the model's format to raw")
         messages = tuple(Message(m["role"], m["content"]) for m in json.loads(contexts[0]))
-        return {"prompt": None, "messages": messages, "continuations": choices}
+        return {"prompt": None, "messages": messages, "continuations": choices, "encoded_as": "lm-eval"}
 
     def _instances(self, chat: bool, system: str | None) -> dict[str, list[Any]]:
         """Requests by document, built for all documents in their order, as the harness draws its examples."""

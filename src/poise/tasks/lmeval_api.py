@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.tasks.lmeval_find import code_in, home
+from poise.tasks.lmeval_groups import Found
 from poise.types import PoiseError, UsageError
 
 SEEDS = {"random": 0, "numpy": 1234, "fewshot": 1234}
@@ -24,8 +25,15 @@ def version() -> str:
     return version("lm-eval")
 
 
-def build(name: str, path: Path | None, config: dict[str, Any] | None, docs: Sequence[Any] | None = None) -> Any:
-    """The harness's task object, from `config` or else from the file; with `docs` these are its data.
+def read(path: Path) -> dict[str, Any]:
+    """A task or group file as the harness reads it: what it names as code is that code. Only for what may run."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    return dict(load_yaml(path, resolve_func=True))
+
+
+def build(name: str, found: Found, config: dict[str, Any] | None, docs: Sequence[Any] | None = None) -> Any:
+    """The harness's task object, from `config` or else from the file and its groups' changes; `docs` are its data.
 
     Raises UsageError where the harness cannot make it; `config` must be data only.
     """
@@ -36,7 +44,6 @@ def build(name: str, path: Path | None, config: dict[str, Any] | None, docs: Seq
     try:
         import lm_eval.api.task as api
         from lm_eval import utils
-        from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise UsageError(f"lm-eval cannot be used here: {error}; poise needs its 0.4.13 or later") from None
     _quiet(utils)
@@ -44,12 +51,13 @@ def build(name: str, path: Path | None, config: dict[str, Any] | None, docs: Seq
     np.random.seed(SEEDS["numpy"])
     try:
         with _given(api, docs):
-            if config is None:
-                [task] = TaskManager(include_defaults=False).load([str(path)])["tasks"].values()
-                return task
-            _only_data(name, config)
+            if config is not None:
+                only_data(name, config)
+            elif found.path is not None:
+                return _from_file(found.path, found.changes)
             drop = ("tag", "group", "task_list")
-            return api.ConfigurableTask(config=copy.deepcopy({k: v for k, v in config.items() if k not in drop}))
+            given = {k: v for k, v in (config or found.changes).items() if k not in drop}
+            return api.ConfigurableTask(config=copy.deepcopy(given))
     except PoiseError:
         raise
     except Exception as error:
@@ -57,8 +65,15 @@ def build(name: str, path: Path | None, config: dict[str, Any] | None, docs: Seq
         raise UsageError(f"lm-eval cannot load {name}: {type(error).__name__}: {lines[0][:300]}") from None
 
 
-def _only_data(name: str, config: dict[str, Any]) -> None:
-    """Also of a run folder, which may come from a stranger."""
+def _from_file(path: Path, changes: dict[str, Any]) -> Any:
+    from lm_eval.tasks._factory import TaskFactory
+    from lm_eval.tasks._index import Entry, Kind
+
+    return TaskFactory().build(Entry(path.stem, Kind.TASK, path), overrides=changes, registry={})
+
+
+def only_data(name: str, config: dict[str, Any]) -> None:
+    """UsageError for settings that would run code; also of a run folder, which may come from a stranger."""
     from lm_eval.api.registry import METRIC_REGISTRY
 
     metrics = [m.get("metric") for m in config.get("metric_list") or [] if isinstance(m, dict)]

@@ -26,6 +26,7 @@ BUILDERS = ("json", "csv", "parquet", "text", "arrow")
 
 _NAMED = re.compile(rb"""^["']?(task|group)["']?:[ \t]*["']?([^"'\s#\[{|>&!][^"'\n#]*?)["']?[ \t]*(?:#.*)?\r?$""", re.M)
 _TAGS = re.compile(rb"""^["']?tag["']?:(.*(?:\n[ \t]*-.*)*)""", re.M)
+_INCLUDE = re.compile(rb"""^["']?include["']?:[ \t]*["']?([^"'\s#\[]+)""", re.M)
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.py)")
 """A data set of the hub by its full name; anything else may be a script, or a reader that unpickles."""
 _WORD = re.compile(rb"[\w.:-]*\w[\w.:-]*")
@@ -58,46 +59,31 @@ def home() -> Path:
 
 def file_of(name: str) -> Path:
     """The file of the installed task `name`; UsageError with the nearest names where there is none."""
-    near = [path for path in _files(f"{name}.yaml") if any(found == name for found, _ in _names(path))]
-    path = near[0] if near else _index()[0].get(name)
+    near = [path for path in _files(home(), f"{name}.yaml") if any(found == name for found, _ in _names(path))]
+    path = near[0] if near else installed()[0].get(name, (None, ""))[0]
     if path is None:
-        known = {*_index()[0], *_index()[1]}
-        hint = did_you_mean(name, known)
-        hint = hint if "did you mean" in hint else f"; there are {len(known)}: lm-eval ls tasks"
-        raise UsageError(f"lm-evaluation-harness has no task {name!r}{hint}")
+        raise unknown(name, installed())
     return path
 
 
-def members(name: str) -> list[str]:
-    """The tasks of a group or tag of the harness, in its order; a task, or a file, is its own only member."""
-    if name.endswith(FILES):
-        return [name]
-    tags = _index()[1] if not any(_files(f"{name}.yaml")) else {}
-    if name in tags:
-        return sorted(tags[name])
-    config = read_config(file_of(name))
-    return list(dict.fromkeys(_leaves(config, name))) if config.get("group") == name else [name]
+def tagged_with(name: str) -> set[str]:
+    """The tasks that carry a tag; none where the name is a task's or a group's."""
+    return set() if any(_files(home(), f"{name}.yaml")) else installed()[1].get(name, set())
 
 
-def _leaves(group: dict[str, Any], name: str) -> Iterator[str]:
-    listed = group.get("task")
-    for item in listed if isinstance(listed, list) else [listed]:
-        if isinstance(item, str):
-            yield from members(item)
-        elif isinstance(item, dict) and isinstance(item.get("task"), list) and item.get("group"):
-            yield from _leaves(item, name)
-        elif isinstance(item, dict) and item.keys() == {"group"}:
-            yield from members(str(item["group"]))
-        else:
-            raise UsageError(f"the group {name!r} changes settings of its tasks; name them one by one instead")
+def unknown(name: str, known: Index) -> UsageError:
+    names = {*known[0], *known[1]}
+    hint = did_you_mean(name, names)
+    hint = hint if "did you mean" in hint else f"; there are {len(names)}: lm-eval ls tasks"
+    return UsageError(f"lm-evaluation-harness has no task {name!r}{hint}")
 
 
-def _files(pattern: str) -> Iterator[Path]:
-    for folder, folders, files in os.walk(home()):
+def _files(folder: Path, pattern: str) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
         folders[:] = [f for f in folders if f not in ("__pycache__", ".ipynb_checkpoints")]
         for file in files:
             if file == pattern or (pattern == "*" and file.endswith(".yaml")):
-                yield Path(folder, file)
+                yield Path(root, file)
 
 
 def _names(path: Path) -> list[tuple[str, str]]:
@@ -107,18 +93,38 @@ def _names(path: Path) -> list[tuple[str, str]]:
     return [(found[kind], kind.decode())] if found else []
 
 
+Index = tuple[dict[str, tuple[Path, str]], dict[str, set[str]]]
+"""(tasks and groups with their files and kinds, tags with their tasks)."""
+
+
 @cache
-def _index() -> tuple[dict[str, Path], dict[str, set[str]]]:
-    """(tasks and groups with their files, tags with their tasks)."""
-    names: dict[str, Path] = {}
+def installed() -> Index:
+    """All that the installed harness brings."""
+    return index(home())
+
+
+def index(folder: Path) -> Index:
+    """What the task files below a folder name."""
+    names: dict[str, tuple[Path, str]] = {}
     tags: dict[str, set[str]] = {}
-    for path in sorted(_files("*")):
+    tagged: dict[Path, list[str]] = {}
+    for path in sorted(_files(folder, "*")):
         for name, kind in _names(path):
-            names.setdefault(name, path)
-            for listed in _TAGS.findall(path.read_bytes()) if kind == "task" else ():
-                for tag in _WORD.findall(listed):
-                    tags.setdefault(tag.decode(), set()).add(name)
+            names.setdefault(name, (path, kind))
+            for tag in _tags(path, tagged) if kind == "task" else ():
+                tags.setdefault(tag, set()).add(name)
     return names, {tag: tasks for tag, tasks in tags.items() if tag not in names}
+
+
+def _tags(path: Path, known: dict[Path, list[str]]) -> list[str]:
+    """The tags of a task file, else of the file it includes; `known` are those of files that were read."""
+    if path not in known:
+        known[path] = []  # should it include itself
+        text = path.read_bytes() if path.is_file() else b""
+        own = [tag.decode() for listed in _TAGS.findall(text) for tag in _WORD.findall(listed)]
+        include = _INCLUDE.search(text)
+        known[path] = own or (_tags(path.parent / include[1].decode(), known) if include else [])
+    return known[path]
 
 
 # ---------------------------------------------------------------- files of one's own

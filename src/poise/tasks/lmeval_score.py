@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from poise.tasks import lmeval_api
-from poise.tasks.lmeval import plain
-from poise.tasks.lmeval_find import FILES, file_of
+from poise.tasks.lmeval import place, plain
+from poise.tasks.lmeval_find import file_of
+from poise.tasks.lmeval_groups import IN, Found, find
 from poise.types import Better, Given, Sample, Score, UsageError
 
 
@@ -54,19 +54,24 @@ class LmEvalScorer:
     def _task(self) -> Any:
         """The task object over the recorded documents."""
         docs = [_doc(sample) for _, sample in sorted(self._samples.items(), key=_number)]
-        path = None
-        if "file" in self._scoring:
+        return lmeval_api.build(self.name, *self._place(), docs)
+
+    def _place(self) -> tuple[Found, dict[str, Any] | None]:
+        """What the run folder says the task is; it may come from a stranger, and is checked again."""
+        said = self._scoring
+        if "config" in said:
+            return Found(self.name, None), said["config"]
+        if "file" in said:
             if not self._allow_code:
                 raise UsageError(
-                    f"the lm-eval task {self.name} is scored by code beside {self._scoring['file']}; "
-                    "its scores are kept when `poise run --allow-code` asks it"
+                    f"the lm-eval task {self.name} is scored by code beside {said['file'].partition(IN)[0]}; "
+                    "`poise score RUN --allow-code` if you trust it"
                 )
-            path = Path(self._scoring["file"])
-        elif "config" not in self._scoring:
-            if self.name.endswith(FILES):
-                raise UsageError(f"the run folder does not hold the lm-eval task {self.name}")
-            path = file_of(self.name)
-        return lmeval_api.build(self.name, path, self._scoring.get("config"), docs)
+            return place(said["file"], allow_code=True)[:2]
+        if "changes" in said:
+            lmeval_api.only_data(self.name, said["changes"])
+            return Found(said["of"], file_of(said["of"]), said["changes"]), None
+        return find(self.name, lmeval_api.read), None
 
     def score(self, given: Sequence[Given]) -> list[tuple[str | None, dict[str, Score]]]:
         """(answer, scores) of each row. Draws of one item are one result, as the harness's repeats are."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
-from poise.types import Check
+from poise.types import Batch, Check
 from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
 from poise.understand.judges import judge_checks
@@ -27,7 +29,7 @@ def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
     if not len(data.columns):
         return []
     found = [
-        _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data),
+        _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _shortened(data),
         *length_checks(data), _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data),
         _host(data), _comparable(data, cells),
     ]  # fmt: skip
@@ -103,6 +105,28 @@ def _cut(data: CellData) -> Check | None:
         return None
     evidence = f"{cut} of {len(ended)} answers were cut at the token limit"
     return Check("cut_off", "info", evidence, "raise max_tokens if answers need more, or set a stop")
+
+
+class _Used(Struct):
+    """What is read of a record here."""
+
+    phase: str = "measure"
+    segment: int = 0
+    batch: Batch | None = None
+    usage: dict[str, Any] | None = None
+
+
+def _shortened(data: CellData) -> Check | None:
+    """Prompts that lost their first tokens, where the task lets the context cut them."""
+    if not data.cell.task.scoring:
+        return None
+    used = [line.usage or {} for line in data.folder.records(_Used) if line.phase == "measure"]
+    lost = [cut for usage in used if isinstance(cut := usage.get("cut_tokens"), int)]
+    if not lost:
+        return None
+    evidence = f"{len(lost)} of {len(used)} prompts were cut on the left to fit into the context, by {min(lost)} to "
+    evidence += f"{max(lost)} tokens, as the task's harness does"
+    return Check("prompts_cut", "info", evidence, "show fewer examples, or ask a model of a longer context")
 
 
 def _stalled(data: CellData) -> Check | None:

@@ -123,7 +123,7 @@ class CellData:
         return [f"c{x.cluster}" if x and x.cluster else f"s{s}" for s, x in zip(self.items[0], found)]
 
 
-def gather(runs: Sequence[Run]) -> list[CellData]:
+def gather(runs: Sequence[Run], allow_code: bool = False) -> list[CellData]:
     """All cells of the runs, in their order; colliding deployments are told apart by their run.
 
     How they are read (reference time, weight, limits) is the first run's word for all, so that they compare. Where a
@@ -149,7 +149,7 @@ def gather(runs: Sequence[Run]) -> list[CellData]:
         if key not in samples:
             samples[key] = folders[0].targets()
         parts = [columns(f) for f in folders]
-        scores = [score_cell(f, c, samples[key]) for f, c in zip(folders, parts)]
+        scores = [score_cell(f, c, samples[key], allow_code) for f, c in zip(folders, parts)]
         found.append(
             CellData(
                 run=names[number],

@@ -6,9 +6,11 @@ The scorer's code may be another package's: what it cannot score is unscored wit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -16,7 +18,7 @@ from poise.registry import lookup
 from poise.store.run import CellFolder
 from poise.types import Batch, Given, PoiseError, Sample
 from poise.understand.derive import Columns
-from poise.understand.score import Scored, Scores, Values, cached, values_of
+from poise.understand.score import Scored, Scores, Values, cached, keep, values_of
 
 
 class _Line(Struct, gc=False):
@@ -25,6 +27,7 @@ class _Line(Struct, gc=False):
     request_id: str
     status: str
     phase: str = "measure"
+    segment: int = 0
     batch: Batch | None = None
     option_logprobs: list[list[float]] | None = None
     option_greedy: list[bool] | None = None
@@ -45,8 +48,11 @@ def score_own(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample
             return [Scored(request, *row) for request, row in zip(columns.request, found, strict=True)]
 
         lines = cached(folder, columns, metrics, make)
+        kept = _Kept(folder, task.scoring)
         named = dict.fromkeys([*task.metrics, *(metric for line in lines for metric in line.scores)])
-        found = {metric: _values(metric, metrics.get(metric) or scorer.metric(metric), lines) for metric in named}
+        found = {
+            metric: _values(metric, kept.over(metrics.get(metric) or scorer.metric(metric)), lines) for metric in named
+        }
     except PoiseError as error:
         return Scores(nothing, {}, None, str(error))
     except Exception as error:
@@ -56,6 +62,35 @@ def score_own(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample
     if not marks:
         return Scores(answers, found, None, f"no metric of {task.task} has marks between 0 and 1")
     return Scores(answers, found, marks[0])
+
+
+class _Kept:
+    """Aggregations whose results are kept in `derived/scores/`: once known, neither code nor package is needed."""
+
+    def __init__(self, folder: CellFolder, scoring: Mapping[str, Any]) -> None:
+        self._run, self._name = folder.run, f"scores/{folder.path.name}.aggregates.json"
+        self._by = f"{scoring.get('by')} {scoring.get('version')}"
+        try:
+            data = (folder.run / "derived" / self._name).read_bytes()
+            self._known = msgspec.json.decode(data, type=dict[str, float | None])
+        except (OSError, msgspec.DecodeError):
+            self._known = {}
+
+    def over(self, metric: Any) -> Any:
+        """The metric, its aggregation looked up first."""
+        make = getattr(metric, "aggregate", None)
+        if make is not None:
+            metric.aggregate = lambda items: self._aggregated(metric.name, make, items)
+        return metric
+
+    def _aggregated(self, name: str, make: Callable[[list[Any]], float], items: list[Any]) -> float:
+        key = sha256(msgspec.json.encode([self._by, name, items])).hexdigest()[:24]
+        if key not in self._known:
+            value = make(items)
+            self._known[key] = value if math.isfinite(value) else None
+            keep(self._run, self._name, msgspec.json.encode(self._known))
+        found = self._known[key]
+        return math.nan if found is None else found
 
 
 def _values(name: str, metric: Any, lines: list[Scored]) -> Values:

@@ -32,13 +32,14 @@ from poise.understand.resources import resources
 from poise.understand.score import keep
 from poise.understand.stalls import stalls
 from poise.understand.systems import key_of, model_summary, systems, task_marks
+from poise.understand.task_groups import task_groups
 from poise.understand.under_load import UnderLoad, falls, quality_estimate, under_load
 from poise.understand.verdict import verdict
 
 Source = Run | str | os.PathLike[str]
 
 
-def summarize(runs: Source | Sequence[Source]) -> Summary:
+def summarize(runs: Source | Sequence[Source], allow_code: bool = False) -> Summary:
     """Everything the folders say, merged. Repeats are pooled; folders never: on collision `deployment@run`.
 
     One writable folder also gets `derived/summary.json`, the same bytes every time.
@@ -47,17 +48,18 @@ def summarize(runs: Source | Sequence[Source]) -> Summary:
     opened = [r if isinstance(r, Run) else open_run(r) for r in given]
     if not opened:
         raise UsageError("no run folder given; `poise run` makes one")
-    cells = gather(opened)
+    cells = gather(opened, allow_code)
     ranked = systems([c for c in cells if not c.judges and c.cell.load.kind != "search"])
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
     effects = under_load(cells)
     found = [_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c)), effects) for c in cells]
+    grouped = task_groups(cells, found)
     summary = Summary(
         format=FORMAT,
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
         cells=found,
-        models=[model_summary(s) for s in ranked],
+        models=[model_summary(s, grouped.get((s.model, s.deployment, s.load), {})) for s in ranked],
         verdict=_with_knees(_judged(verdict(ranked, found), sentence(cells)), found),
     )
     if len(opened) == 1:

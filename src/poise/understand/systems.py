@@ -102,8 +102,8 @@ def _with_frontier(found: list[System]) -> list[System]:
     return out
 
 
-def model_summary(system: System) -> ModelSummary:
-    """The row of CONTRACT §6 for one system."""
+def model_summary(system: System, groups: dict[str, dict[str, Estimate]]) -> ModelSummary:
+    """The row of CONTRACT §6 for one system; `groups` are the scores of its groups of tasks."""
     overall = system.overall
     reason = system.reason or ""
     missing = {
@@ -120,6 +120,7 @@ def model_summary(system: System) -> ModelSummary:
         p_frontier=system.p_frontier,
         tasks={task: task_marks(m) for task, m in system.tasks.items()},
         sensitivity={n: None if overall is None else system.score(f) for n, f in FACTORS.items()},
+        groups=groups,
     )
 
 

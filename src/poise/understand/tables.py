@@ -17,7 +17,7 @@ COLUMNS = {
 def rows(summary: Summary) -> Iterator[dict[str, Any]]:
     """One dict per cell x estimate (and per group of the cell), then per model x mark; keys `COLUMNS`, None = absent.
 
-    Rows of a model have no `task` (all its tasks) or a task and the marks of that task.
+    Rows of a model have no `task` (all its tasks, or a `group` of them) or a task and the marks of that task.
     """
     for cell in summary.cells:
         own = _own(cell)
@@ -28,6 +28,9 @@ def rows(summary: Summary) -> Iterator[dict[str, Any]]:
         own = {"model": model.model, "deployment": model.deployment, "load": model.load}
         for name, estimate in _marks(model):
             yield _row(own, estimate, quantity=name)
+        for group, scores in model.groups.items():
+            for name, estimate in scores.items():
+                yield _row(own, estimate, group=group, quantity=name)
         for task, marks in model.tasks.items():
             for name, estimate in marks.items():
                 yield _row({**own, "task": task}, estimate, quantity=f"mark.{name}")

@@ -7,7 +7,8 @@ row on the host; here each is stamped, and rows end at end-of-text, a stop strin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter_ns
 
 from poise.measure.tokens import Codec, cut_at_stop, has_stop, split_pieces, stop_suspects
@@ -32,6 +33,8 @@ class Prepared:
     """Choice: which of `contexts` stands before each continuation."""
     windows: list[tuple[int, int, int]] = field(default_factory=list)
     """Perplexity: (first, first scored, end) positions in `ids`."""
+    cut: int = 0
+    """Tokens of the prompt that were left out because the context is too short for them."""
     ends: frozenset[int] = frozenset()
     """Ids after which a row may be over: end-of-text, and tokens that can complete a stop string."""
     rendered: str | None = None
@@ -70,13 +73,22 @@ def prepare(request: Request, codec: Codec) -> Prepared:
             text = rendered = codec.render(request.messages)
         except Exception as error:  # a template is foreign code: whatever it raises is this request's failure
             return _refuse(request, "template", f"the chat template failed: {error}")
-    special = rendered is None
+    harness = request.encoded_as == "lm-eval"
+    special = rendered is None or harness
+    if harness:
+        codec = replace(codec, encode=partial(_encode_once, codec))
     try:
         prepared = _PREPARE[request.kind](request, text, special, codec)
     except _Unaskable as reason:
         return _refuse(request, *reason.args)
     prepared.rendered = rendered
     return prepared
+
+
+def _encode_once(codec: Codec, text: str, special: bool) -> list[int]:
+    """The tokens of a text that may begin with the start token itself."""
+    ids = codec.encode(text, special)
+    return ids[1:] if codec.bos is not None and ids[:2] == [codec.bos, codec.bos] else ids
 
 
 class _Unaskable(Exception):
@@ -93,8 +105,8 @@ def _generate(request: Request, text: str, special: bool, codec: Codec) -> Prepa
         ids = (ids * (request.prompt_tokens // len(ids) + 1))[: request.prompt_tokens]
     _require(bool(ids), "empty", "the prompt has no tokens")
     _require(request.max_tokens > 0, "empty", "max_tokens is 0: nothing to generate")
-    _fit(len(ids), request.max_tokens, codec)
-    prepared = Prepared(request, ids)
+    ids, cut = _shortened(ids, request.max_tokens, request, codec)
+    prepared = Prepared(request, ids, cut=cut)
     if not prepared.exact:
         prepared.ends = codec.eos | stop_suspects(codec, request.stop)
     return prepared
@@ -117,8 +129,12 @@ def _choice(request: Request, text: str, special: bool, codec: Codec) -> Prepare
         stems = [stem or [codec.start] for stem in stems]
     _require(all(stems), "empty", "the prompt has no tokens and the model has no token to begin with")
     # the last token is never fed: it needs no position of its own
-    _fit(max(len(stems[i]) + len(o) for o, i in zip(options, after)) - 1, 0, codec)
-    return Prepared(request, stems[0], contexts=stems, options=options, after=after)
+    fitted = [_shortened(stems[i], len(option) - 1, request, codec) for option, i in zip(options, after)]
+    cut = max(cut for _, cut in fitted)
+    if cut:  # longer continuations leave less of the same prompt
+        kept = list(dict.fromkeys(tuple(stem) for stem, _ in fitted))
+        stems, after = [list(stem) for stem in kept], [kept.index(tuple(stem)) for stem, _ in fitted]
+    return Prepared(request, stems[0], contexts=stems, options=options, after=after, cut=cut)
 
 
 def _windows(request: Request, text: str, special: bool, codec: Codec) -> Prepared:
@@ -153,12 +169,16 @@ def _require(ok: bool, kind: str, message: str) -> None:
         raise _Unaskable(kind, message)
 
 
-def _fit(prompt: int, output: int, codec: Codec) -> None:
+def _shortened(prompt: list[int], output: int, request: Request, codec: Codec) -> tuple[list[int], int]:
+    """The prompt's tokens that fit with those to come, and how many do not; where it may not be cut it must fit."""
+    over = len(prompt) + output - codec.context if codec.context is not None else 0
+    may_cut = request.encoded_as == "lm-eval" and over < len(prompt)
     _require(
-        codec.context is None or prompt + output <= codec.context,
+        over <= 0 or may_cut,
         "context",
-        f"{prompt} prompt tokens and {output} to come do not fit into the model's context of {codec.context}",
+        f"{len(prompt)} prompt tokens and {output} to come do not fit into the model's context of {codec.context}",
     )
+    return (prompt[over:], over) if over > 0 else (prompt, 0)
 
 
 # ---------------------------------------------------------------- on the clock
@@ -256,6 +276,7 @@ def finish(prepared: Prepared, raw: Raw, codec: Codec) -> Answer:
         return _finish_generate(prepared, raw, codec, answer)
     scored = raw.data or []
     answer.usage = {"prompt_tokens": sum(map(len, prepared.contexts or [prepared.ids])), "completion_tokens": 0}
+    answer.usage |= _cut(prepared)
     if prepared.request.kind == "choice":
         answer.option_logprobs = [logprobs for logprobs, _ in scored]
         answer.option_greedy = [greedy for _, greedy in scored]
@@ -274,8 +295,12 @@ def _finish_generate(prepared: Prepared, raw: Raw, codec: Codec, answer: Answer)
         pieces, stopped = cut_at_stop(pieces, request.stop, request.min_tokens)
     answer.pieces = pieces
     answer.output_tokens = max((i for i, piece in enumerate(pieces, 1) if piece), default=0)
-    answer.usage = {"prompt_tokens": len(prepared.ids), "completion_tokens": len(ids)}
+    answer.usage = {"prompt_tokens": len(prepared.ids), "completion_tokens": len(ids)} | _cut(prepared)
     if raw.status == "ok":
         ended = bool(ids) and ids[-1] in codec.eos & prepared.ends
         answer.finish_reason = "stop" if stopped or ended else "length"
     return answer
+
+
+def _cut(prepared: Prepared) -> dict[str, int]:
+    return {"cut_tokens": prepared.cut} if prepared.cut else {}
