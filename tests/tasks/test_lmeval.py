@@ -181,11 +181,13 @@ def test_a_task_is_found_by_its_name(installed):
     (installed / "deep/arc_easy.yaml").write_text("tag: [science, grade_school]\ntask: arc_easy\n")
     (installed / "other.yaml").write_text('"tag":\n- "science"\n"task": "arc-hard"  # not the file\'s name\n')
     (installed / "group.yaml").write_text("group: arc\ntask:\n  - arc_easy\n  - group: inner\n    task: [arc-hard]\n")
+    (installed / "base_yaml").write_text("tag: science\ninclude: base_yaml\n")
+    (installed / "third.yaml").write_text("include: base_yaml\ntask: third\n")
     assert find.file_of("arc_easy").name == "arc_easy.yaml"
     assert find.file_of("arc-hard").name == "other.yaml"
     assert expand_group("lm-eval:arc_easy") == ["lm-eval:arc_easy"]
     assert expand_group("lm-eval:arc") == ["lm-eval:arc_easy", "lm-eval:arc-hard"]
-    assert expand_group("lm-eval:science") == ["lm-eval:arc-hard", "lm-eval:arc_easy"]
+    assert expand_group("lm-eval:science") == ["lm-eval:arc-hard", "lm-eval:arc_easy", "lm-eval:third"]
     with pytest.raises(UsageError, match="did you mean 'arc_easy'"):
         find.file_of("arc_esay")
     study = {"models": ["bundled:s"], "deployments": ["onnx"], "tasks": ["lm-eval:arc"]}
