@@ -222,6 +222,12 @@ def test_multiple_choice_layouts(tmp_path, row):
     assert text.target in ("4", "four") and "B. " not in task.question(text)
 
 
+def test_a_whole_number_is_an_index_whatever_the_options_say(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"question": "1 + 1?", "choices": ["1", "2", "3", "4"], "answer": 1}\n')
+    [sample] = get_task("multiple-choice").samples(str(tmp_path / "x.jsonl"), {})
+    assert sample.target == "B"
+
+
 def test_mmlu_csv_without_header_and_bad_rows(tmp_path):
     (tmp_path / "anatomy_test.csv").write_text('"What, then?",a,b,c,d,C\n')
     [sample] = get_task("multiple-choice").samples(str(tmp_path), {})

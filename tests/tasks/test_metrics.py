@@ -248,3 +248,14 @@ def test_ter_is_sacrebleus_also_where_phrases_moved_and_texts_are_long(length, s
     stats = make("ter").score(a, Sample("1", {}, b)).stats
     theirs = sacrebleu.metrics.TER()._extract_corpus_statistics([a], [[b]])[0]
     assert stats == [float(x) for x in theirs]
+
+
+def test_ter_of_mixed_scripts_is_sacrebleus():
+    """sacreBLEU tokenizes references once more than hypotheses, which this one shows."""
+    from sacrebleu.metrics import TER
+
+    said = "此外，香水零售商 Fragranc Shop 将在 Sainbur's两家门店水特许经营。"
+    wanted = "此外，香水零售商 Fragrance Shop 将在 Sainsbury's的两家门店试水特许经营。"
+    theirs = TER(normalized=True, asian_support=True).corpus_score([said], [[wanted]])
+    stats = make("ter").score(said, Sample("1", {"target_lang": "zh"}, wanted)).stats
+    assert stats == [theirs.num_edits, theirs.ref_length]

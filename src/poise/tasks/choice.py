@@ -103,6 +103,8 @@ def _parts(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
         there = ", ".join(map(repr, row))
         raise UsageError(f"{where}: needs question, choices (a list, or columns A, B, …) and answer; it has {there}")
     texts, key = [str(o).strip() for o in options], str(answer).strip()
+    if isinstance(answer, int) and key not in labels and 0 <= answer < len(texts):  # MMLU: an index, whatever the texts
+        return str(question).strip(), texts, answer
     if key in labels[: len(texts)]:
         return str(question).strip(), texts, labels.index(key)
     if key in texts:
