@@ -28,8 +28,8 @@ def test_the_worked_example(tmp_path: Path) -> None:
         tmp_path, asked("a", "x", list("abcd"), sent_s=7, at_s=[0.5, 0.6, 0.7, 0.8], output_tokens=4, done_s=0.9)
     )
     assert (c.ttft_s[0], c.tpot_s[0], c.e2e_s[0]) == pytest.approx((0.5, 0.1, 0.8))
-    assert c.gaps_s == pytest.approx([0.1, 0.1, 0.1])
-    assert c.text == ["abcd"] and c.n_out[0] == 4 and c.n_source == ["engine"]
+    assert c.gaps.in_order() == pytest.approx([0.1, 0.1, 0.1])
+    assert list(c.text) == ["abcd"] and c.n_out[0] == 4 and c.n_source == ["engine"]
     assert [(w.start_ns, w.end_ns) for w in c.windows] == [(7_000_000_000, 7_900_000_000)]
     assert np.isnan(c.wait_s[0]) and np.isnan(c.response_s[0])
 
@@ -51,7 +51,7 @@ def test_identities_hold_whatever_arrives(tmp_path_factory: pytest.TempPathFacto
     at = 0
     for i, (deltas, texts) in enumerate(rows):
         shown = [t for t, x in zip(np.cumsum(deltas) / 1e9, texts) if x]
-        own = c.gaps_s[at : at + max(0, len(shown) - 1)]
+        own = c.gaps.in_order()[at : at + max(0, len(shown) - 1)]
         at += len(own)
         if len(shown) < 2:
             assert np.isnan(c.tpot_s[i])
@@ -59,20 +59,20 @@ def test_identities_hold_whatever_arrives(tmp_path_factory: pytest.TempPathFacto
         assert c.ttft_s[i] == pytest.approx(shown[0]) and c.e2e_s[i] == pytest.approx(shown[-1])
         assert c.e2e_s[i] == pytest.approx(c.ttft_s[i] + (c.n_out[i] - 1) * c.tpot_s[i])
         assert own == pytest.approx(np.diff(shown))
-    assert at == len(c.gaps_s)
-    assert c.gap_counts.sum() == len(c.gaps_s)
+    assert at == len(c.gaps)
+    assert c.gaps.counts.sum() == len(c.gaps)
 
 
 def test_empty_chunks_are_no_first_token_and_usage_no_last(tmp_path: Path) -> None:
     c = derived(tmp_path, asked("a", "x", ["", "a", "b", ""], at_s=[0.1, 0.5, 0.8, 2.0]))
     assert (c.ttft_s[0], c.e2e_s[0]) == pytest.approx((0.5, 0.8))
-    assert c.gaps_s == pytest.approx([0.3])
+    assert c.gaps.in_order() == pytest.approx([0.3])
 
 
 def test_reasoning_comes_first_and_is_apart(tmp_path: Path) -> None:
     c = derived(tmp_path, asked("a", "x", ["think", "ing", "yes"], at_s=[0.2, 0.4, 0.9], piece_kinds="rrv"))
     assert (c.ttft_s[0], c.ttfvt_s[0]) == pytest.approx((0.2, 0.9))
-    assert c.text == ["yes"] and c.chars[0] == 11
+    assert list(c.text) == ["yes"] and c.chars[0] == 11
 
 
 def test_output_tokens_come_from_the_engine_else_usage_never_from_chunks(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_latency_from_the_first_attempt_text_from_the_last(tmp_path: Path) -> No
     )
     item.records.append(later)
     c = derived(tmp_path, item)
-    assert len(c) == 1 and c.text == ["yes"] and c.failure == [None] and c.attempts[0] == 2
+    assert len(c) == 1 and list(c.text) == ["yes"] and c.failure == [None] and c.attempts[0] == 2
     assert np.isnan(c.e2e_s[0])
     assert c.spent_s[0] == pytest.approx(1.5)
 
@@ -190,10 +190,10 @@ def test_pooling_keeps_every_row(tmp_path: Path) -> None:
     parts = [columns(f) for f in open_run(run).cells()]
     both = pooled(parts)
     assert both.request == ["a", "a"] and list(both.repeat) == [0, 1]
-    assert both.gaps_s == pytest.approx([1, 2]) and list(both.gap_counts) == [1, 1]
+    assert both.gaps.in_order() == pytest.approx([1, 2]) and list(both.gaps.counts) == [1, 1]
     assert [w.repeat for w in both.windows] == [0, 1]
 
 
 def test_an_empty_cell_has_empty_columns(tmp_path: Path) -> None:
     c = derived(tmp_path)
-    assert len(c) == 0 and c.windows == [] and len(c.gaps_s) == 0
+    assert len(c) == 0 and c.windows == [] and len(c.gaps) == 0

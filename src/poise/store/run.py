@@ -25,6 +25,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from poise.plan.spec import Cell, Study
+from poise.store.lines import Lines, Place, Targets, iter_jsonl, located
 from poise.types import (
     FORMAT,
     Batch,
@@ -33,7 +34,6 @@ from poise.types import (
     Record,
     Request,
     ResourceSample,
-    Sample,
     Timeline,
     UsageError,
 )
@@ -112,17 +112,23 @@ class CellFolder:
         Of several client processes: segment by segment, one process after the other. `kind`: a struct with some of
         `Record`'s fields, `batch` and `segment` among them, for readers that need no more.
         """
-        parts = [iter_jsonl(path, kind) for path in self.files("records")]
-        pending: list[Any] = []
-        for record in heapq.merge(*parts, key=lambda r: r.segment) if len(parts) > 1 else chain(*parts):
-            if record.batch is None:
+        return (record for record, _ in self.located(kind))
+
+    def located(self, kind: type[T]) -> Iterator[tuple[T, Place]]:
+        """`records`, and where each stands."""
+        parts: list[Iterator[Any]] = [located(path, kind) for path in self.files("records")]
+        pending: list[tuple[Any, Place]] = []
+        found: tuple[Any, Place]
+        for found in heapq.merge(*parts, key=_segment) if len(parts) > 1 else chain(*parts):
+            batch: Batch | None = found[0].batch
+            if batch is None:
                 pending.clear()
-                yield record
+                yield found
                 continue
-            if pending and pending[0].batch != record.batch:
+            if pending and pending[0][0].batch != batch:
                 pending.clear()
-            pending.append(record)
-            if len(pending) == record.batch.size:
+            pending.append(found)
+            if len(pending) == batch.size:
                 yield from pending
                 pending.clear()
 
@@ -164,17 +170,24 @@ class CellFolder:
             return 0.0
         return max(0.0, load.duration_s - sum(last[s] - first[s] for s in first) / 1e9)
 
-    def requests(self) -> Iterable[Request]:
+    @overload
+    def requests(self) -> Iterable[Request]: ...
+    @overload
+    def requests(self, kind: type[T]) -> Iterable[T]: ...
+    def requests(self, kind: type[Any] = Request) -> Iterable[Any]:
         """What this cell asks, in plan order, read anew at each turn and never held.
 
-        Where it asks more than that, `plan.repeat` says how.
+        Where it asks more than that, `plan.repeat` says how. `kind`: a struct with some of `Request`'s fields.
         """
-        return Lines(self.run / "inputs" / f"{self.cell.task.items_sha}.requests.jsonl", Request)
+        return Lines(self.run / "inputs" / f"{self.cell.task.items_sha}.requests.jsonl", kind)
 
-    def targets(self) -> dict[str, Sample]:
+    def targets(self) -> Targets:
         """The samples by id: fields, targets, choices, categories."""
-        path = self.run / "inputs" / f"{self.cell.task.items_sha}.targets.jsonl"
-        return {s.id: s for s in iter_jsonl(path, Sample)}
+        return Targets(self.run / "inputs" / f"{self.cell.task.items_sha}.targets.jsonl")
+
+
+def _segment(found: tuple[Any, Place]) -> int:
+    return int(found[0].segment)
 
 
 def _joined(same: list[Segment]) -> Segment:
@@ -257,31 +270,6 @@ def _decode_file(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}; the file is damaged or from another version") from None
-
-
-def iter_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
-    """Typed lines of a JSONL file; a torn last line (no newline) is dropped, a missing file is empty."""
-    if not path.is_file():
-        return
-    decode = msgspec.json.Decoder(kind).decode
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise UsageError(f"{path}, line {number}: {error}; the file is damaged") from None
-
-
-class Lines(Iterable[T]):
-    """A JSONL file to be gone through as often as wanted."""
-
-    def __init__(self, path: Path, kind: type[T]) -> None:
-        self.path, self.kind = path, kind
-
-    def __iter__(self) -> Iterator[T]:
-        return iter_jsonl(self.path, self.kind)
 
 
 class Appender:

@@ -1,22 +1,30 @@
-"""A cell's records read in one pass: an entry per attempt, and the chunks of all of them end to end.
+"""A cell's records read in one pass: an entry per attempt, its chunks' times, and the gaps between them end to end.
 
-Nothing is computed per chunk in Python here, so that a hundred thousand answers are read in seconds.
+Nothing is computed per chunk in Python here, so that a hundred thousand answers are read in seconds; and of the texts
+only the places are kept, so that they are read in little memory.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from typing import Any
 
+import numpy as np
 from msgspec import Struct, field
+from numpy.typing import NDArray
 
+from poise.store.lines import Noted, Place
 from poise.store.run import CellFolder
 from poise.types import Batch, Failure, Timeline, UsageError, visible_text
+from poise.understand.gaps import Collected
 
 NO_TIME = -(2**63)
 """Stands for "no clock reading" in columns of 64-bit integers."""
 EMPTY, VISIBLE, REASONING = 0, 1, 2
+SECOND = 1e9
+_CHUNKS_AT_ONCE = 1 << 17
 
 
 class Line(Struct, gc=False):
@@ -43,13 +51,24 @@ class Line(Struct, gc=False):
     error: Failure | None = None
 
 
+class Said(Struct, gc=False):
+    """The text of a record."""
+
+    pieces: list[str] = field(default_factory=list)
+    piece_kinds: str | None = None
+
+
+def _visible(said: Said) -> str:
+    return visible_text(said.pieces, said.piece_kinds)
+
+
 class Attempts:
-    """Columns being filled, one entry per attempt, and the chunks of all of them end to end."""
+    """Columns being filled, one entry per attempt, and the gaps between the chunks of all of them end to end."""
 
     def __init__(self) -> None:
         self.request: list[str] = []
         self.sample: list[str] = []
-        self.text: list[str] = []
+        self.text: Noted[str] = Noted(Said, _visible)
         self.options: list[list[list[float]] | None] = []
         self.failure: list[str | None] = []
         self.finish: list[str | None] = []
@@ -60,18 +79,22 @@ class Attempts:
         self.batch_ns, self.batch_size, self.batch_end = array("q"), array("q"), array("q")
         self.n_out, self.n_prompt = array("d"), array("d")
         self.chars, self.count = array("q"), array("q")
-        self.deltas = array("q")
-        self.kinds = bytearray()
+        self.first, self.first_visible, self.last = array("d"), array("d"), array("d")
+        """First text, first visible text and last text, in seconds after `sent`; NaN where there is none."""
+        self.with_text = array("q")
+        """Chunks with text of each attempt."""
+        self.gaps = Collected()
         self.cold: list[float] = []
+        self._deltas, self._kinds = array("q"), bytearray()
 
-    def add(self, line: Line) -> None:
+    def add(self, line: Line, place: Place) -> None:
         """Append one record; nothing is computed per chunk here."""
         timeline, pieces, batch = line.timeline, line.pieces, line.batch
         self.request.append(line.request_id)
-        self.sample.append(line.sample_id)
+        self.sample.append(line.request_id if line.sample_id == line.request_id else line.sample_id)
         self.options.append(line.option_logprobs)
         self.failure.append(_failure(line))
-        self.finish.append(line.finish_reason)
+        self.finish.append(line.finish_reason and sys.intern(line.finish_reason))
         self.draw.append(line.draw)
         self.part.append(line.part)
         self.attempt.append(line.attempt)
@@ -79,7 +102,7 @@ class Attempts:
         self.due.append(NO_TIME if line.due_ns is None else line.due_ns)
         self.sent.append(NO_TIME if timeline is None else timeline.sent_ns)
         self.done.append(0 if timeline is None else timeline.done_ns)
-        self.batch.append(batch.id if batch else None)
+        self.batch.append(sys.intern(batch.id) if batch else None)
         self.batch_size.append(batch.size if batch else 0)
         self.batch_ns.append(batch.end_ns - batch.start_ns if batch else 0)
         self.batch_end.append(batch.end_ns if batch else NO_TIME)
@@ -90,25 +113,61 @@ class Attempts:
         deltas = timeline.chunk_deltas_ns if timeline is not None and line.option_logprobs is None else []
         text = visible_text(pieces, line.piece_kinds)
         self.chars.append(len(text) if line.piece_kinds is None else sum(map(len, pieces)))
-        self.text.append(text)
+        self.text.note(place)
         if len(deltas) > len(pieces):
             deltas = deltas[: len(pieces)]
         self.count.append(len(deltas))
-        self.deltas.extend(deltas)
-        self.kinds += _kinds(pieces[: len(deltas)] if len(deltas) < len(pieces) else pieces, line.piece_kinds)
+        self._deltas.extend(deltas)
+        self._kinds += _kinds(pieces[: len(deltas)] if len(deltas) < len(pieces) else pieces, line.piece_kinds)
+        if len(self._deltas) >= _CHUNKS_AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Turn the chunks that were added since into times and gaps."""
+        counts = np.array(self.count[len(self.first) :], dtype=np.int64)
+        kinds, at = np.frombuffer(bytes(self._kinds), dtype=np.uint8), np.cumsum(np.array(self._deltas, dtype=np.int64))
+        ends = np.cumsum(counts)
+        base = np.where(ends - counts > 0, at[np.maximum(ends - counts, 1) - 1], 0) if len(at) else np.zeros_like(ends)
+        at -= np.repeat(base, counts)
+        _, _, first_visible, _ = _only(kinds == VISIBLE, at, counts)
+        times, per_row, first, last = _only(kinds != EMPTY, at, counts)
+        inside = np.ones(len(times), dtype=bool)
+        inside[(np.cumsum(per_row) - per_row)[per_row > 0]] = False
+        self.gaps.add(np.diff(times, prepend=0)[inside], np.maximum(per_row - 1, 0))
+        self.first.frombytes(first.tobytes())
+        self.first_visible.frombytes(first_visible.tobytes())
+        self.last.frombytes(last.tobytes())
+        self.with_text.frombytes(per_row.tobytes())
+        del self._deltas[:]
+        self._kinds.clear()
+
+
+def _only(
+    mask: NDArray[np.bool_], at: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Chunks of `mask`: their times, their number per row, and each row's first and last of them in seconds."""
+    if not mask.all():
+        at, counts = at[mask], np.bincount(np.repeat(np.arange(len(counts)), counts)[mask], minlength=len(counts))
+    ends = np.cumsum(counts)
+    first, last = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
+    some = counts > 0
+    first[some] = at[(ends - counts)[some]] / SECOND
+    last[some] = at[ends[some] - 1] / SECOND
+    return at, counts, first, last
 
 
 def read(folder: CellFolder) -> Attempts:
     """All measured attempts of a cell folder, in order of writing."""
     attempts = Attempts()
     try:
-        for line in folder.records(Line):
+        for line, place in folder.located(Line):
             if line.phase == "measure":
-                attempts.add(line)
+                attempts.add(line, place)
             elif line.phase == "cold" and line.status == "ok" and line.timeline is not None:
                 attempts.cold.append(max(sum(line.timeline.chunk_deltas_ns), line.timeline.done_ns) / 1e9)
     except OverflowError:
         raise UsageError(f"{folder.path}: a number is out of range; the file is damaged") from None
+    attempts.settle()
     return attempts
 
 
@@ -124,8 +183,8 @@ def _failure(line: Line) -> str | None:
     if line.status == "ok":
         return None
     if line.status == "error" and line.error is not None:
-        return line.error.kind
-    return line.status
+        return sys.intern(line.error.kind)
+    return sys.intern(line.status)
 
 
 def output_tokens(own: int | None, usage: dict[str, Any] | None, by: str | None = None) -> tuple[float, str | None]:

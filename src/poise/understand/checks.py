@@ -131,9 +131,10 @@ def _shortened(data: CellData) -> Check | None:
 
 def _stalled(data: CellData) -> Check | None:
     found = stalls(data)
-    share, count, longest = found["stall.share"], found["stall.count"], float(data.columns.gaps_s.max(initial=0.0))
+    share, count = found["stall.share"], found["stall.count"]
     if not share.value or share.value < STALLED_SHARE or count.value is None:
         return None
+    longest = data.columns.gaps[-1]
     evidence = (
         f"{share.value:.1%} of {share.n} answers stalled: {count.value:.0f} gaps over {threshold_s(data):.3g} s, "
         f"the longest {longest:.3g} s; the median gap is {data.usual_gap_s:.3g} s"

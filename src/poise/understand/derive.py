@@ -15,6 +15,7 @@ conversation's, the sum over its turns, on each of them (infinite where one fail
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from poise.store.lines import Noted
 from poise.store.run import CellFolder
-from poise.understand.attempts import EMPTY, NO_TIME, VISIBLE, Attempts, read
+from poise.understand.attempts import NO_TIME, SECOND, Attempts, read
+from poise.understand.gaps import Gaps
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NEVER_SENT = ("dropped", "skipped")
-_SECOND = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Columns:
 
     request: list[str]
     sample: list[str]
-    text: list[str]
-    """Visible text of the last attempt."""
+    text: Noted[str]
+    """Visible text of the last attempt, read from its record when it is asked for."""
     options: list[list[list[float]] | None]
     """Choice: log-probabilities of every token of every continuation."""
     failure: list[str | None]
@@ -83,10 +85,8 @@ class Columns:
     """Characters of the answer, visible and reasoning."""
     chunks: Ints
     """Stamped chunks of the first attempt, with text or without."""
-    gaps_s: Floats
-    """All gaps between the chunks of first attempts that were answered or timed out, answer after answer."""
-    gap_counts: Ints
-    """How many of `gaps_s` each of these answers has, in the order of `gaps_s`."""
+    gaps: Gaps
+    """Between the chunks with text of first attempts that were answered or timed out."""
     cold_s: Floats
     windows: list[Window]
 
@@ -118,11 +118,11 @@ class Window:
 
     @property
     def wall_s(self) -> float:
-        return (self.end_ns - self.start_ns) / _SECOND
+        return (self.end_ns - self.start_ns) / SECOND
 
 
 def columns(folder: CellFolder) -> Columns:
-    """All measured requests of one cell folder. Memory: 8 bytes a chunk besides the texts."""
+    """All measured requests of one cell folder. Memory: 4 bytes a chunk and about 0.4 kB a request."""
     return _join_attempts(read(folder), folder.cell.repeat)
 
 
@@ -135,6 +135,10 @@ def pooled(parts: Sequence[Columns]) -> Columns:
         values = [getattr(p, name) for p in parts]
         if isinstance(values[0], np.ndarray):
             joined[name] = np.concatenate(values)
+        elif isinstance(values[0], Noted):
+            joined[name] = values[0].joined(values[1:])
+        elif isinstance(values[0], Gaps):
+            joined[name] = Gaps.joined(values)
         else:
             joined[name] = [v for part in values for v in part]
     return Columns(**joined)
@@ -143,57 +147,19 @@ def pooled(parts: Sequence[Columns]) -> Columns:
 # ---------------------------------------------------------------- times
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunks:
-    """Per attempt, in seconds after `sent`: first text, first visible text, last text; and the gaps between."""
-
-    first: Floats
-    first_visible: Floats
-    last: Floats
-    count: Ints
-    gaps: Floats
-    gap_counts: Ints
-
-
-def _chunks(attempts: Attempts) -> _Chunks:
-    counts = np.array(attempts.count, dtype=np.int64)
-    kinds = np.frombuffer(attempts.kinds, dtype=np.uint8)
-    at = np.cumsum(np.array(attempts.deltas, dtype=np.int64))
-    ends = np.cumsum(counts)
-    base = np.where(ends - counts > 0, at[np.maximum(ends - counts, 1) - 1], 0) if len(at) else np.zeros_like(ends)
-    at -= np.repeat(base, counts)
-    _, _, first_visible, _ = _only(kinds == VISIBLE, at, counts)
-    times, per_row, first, last = _only(kinds != EMPTY, at, counts)
-    inside = np.ones(len(times), dtype=bool)
-    inside[(np.cumsum(per_row) - per_row)[per_row > 0]] = False
-    gaps = np.diff(times, prepend=0)[inside] / _SECOND
-    return _Chunks(first, first_visible, last, per_row, gaps, np.maximum(per_row - 1, 0))
-
-
-def _only(mask: NDArray[np.bool_], at: Ints, counts: Ints) -> tuple[Ints, Ints, Floats, Floats]:
-    """Chunks of `mask`: their times, their number per row, and each row's first and last of them in seconds."""
-    if not mask.all():
-        at, counts = at[mask], np.bincount(np.repeat(np.arange(len(counts)), counts)[mask], minlength=len(counts))
-    ends = np.cumsum(counts)
-    first, last = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
-    some = counts > 0
-    first[some] = at[(ends - counts)[some]] / _SECOND
-    last[some] = at[ends[some] - 1] / _SECOND
-    return at, counts, first, last
-
-
 def _join_attempts(a: Attempts, repeat: int) -> Columns:
-    chunks = _chunks(a)
     first, last, attempts, reruns = _rows(a)
+    first_text, last_text = np.array(a.first), np.array(a.last)
+    with_text = np.array(a.with_text, dtype=np.int64)
     failed_first = [a.failure[i] for i in first]
     answered = np.array([f is None for f in failed_first], dtype=bool)
     timed_out = np.array([f == "timeout" for f in failed_first], dtype=bool)
 
     sent, due, done = (np.array(x, dtype=np.int64) for x in (a.sent, a.due, a.done))
-    took = np.where(np.isnan(chunks.last), np.where(done > 0, done / _SECOND, np.nan), chunks.last)
+    took = np.where(np.isnan(last_text), np.where(done > 0, done / SECOND, np.nan), last_text)
     batch_end = np.array(a.batch_end, dtype=np.int64)
     unstamped = np.isnan(took) & (batch_end != NO_TIME) & (sent != NO_TIME)
-    took[unstamped] = (batch_end[unstamped] - sent[unstamped]) / _SECOND
+    took[unstamped] = (batch_end[unstamped] - sent[unstamped]) / SECOND
     took[sent == NO_TIME] = np.nan
 
     def latency(values: Floats) -> Floats:
@@ -203,15 +169,15 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
 
     n_out = np.array(a.n_out, dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        tpot = np.where((n_out >= 2) & (chunks.count >= 2), (chunks.last - chunks.first) / (n_out - 1), np.nan)
+        tpot = np.where((n_out >= 2) & (with_text >= 2), (last_text - first_text) / (n_out - 1), np.nan)
     tpot_first = latency(tpot)
     if np.isnan(tpot).all():
         tpot_first[:] = np.nan
     started = np.array([f not in NEVER_SENT for f in a.failure], dtype=bool)
     has_due = (due != NO_TIME) & (sent != NO_TIME) & started
-    wait = np.where(has_due, (sent - np.where(has_due, due, 0)) / _SECOND, np.nan)
+    wait = np.where(has_due, (sent - np.where(has_due, due, 0)) / SECOND, np.nan)
     e2e = latency(took)
-    between = np.where(first == last, 0.0, (sent[last] - sent[first]) / _SECOND)
+    between = np.where(first == last, 0.0, (sent[last] - sent[first]) / SECOND)
     spent = between + took[last] + np.where(np.isnan(wait[first]), 0.0, wait[first])
     part = np.array(a.part, dtype=np.int64)[first]
     if part.any():
@@ -219,11 +185,11 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
 
     used = np.zeros(len(a.request), dtype=bool)
     used[first[answered | timed_out]] = True
-    gaps = chunks.gaps if used.all() else chunks.gaps[np.repeat(used, chunks.gap_counts)]
+    streamed = not np.isnan(first_text).all()
     return Columns(
         request=[a.request[i] for i in first],
         sample=[a.sample[i] for i in first],
-        text=[a.text[i] for i in last],
+        text=a.text.picked(last.tolist()),
         options=[a.options[i] for i in last],
         failure=[a.failure[i] for i in last],
         finish=[a.finish[i] for i in last],
@@ -233,8 +199,8 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
         segment=np.array(a.segment, dtype=np.int64)[first],
         attempts=attempts,
         reruns=reruns,
-        ttft_s=latency(chunks.first) if not np.isnan(chunks.first).all() else np.full(len(first), np.nan),
-        ttfvt_s=latency(chunks.first_visible) if not np.isnan(chunks.first).all() else np.full(len(first), np.nan),
+        ttft_s=latency(first_text) if streamed else np.full(len(first), np.nan),
+        ttfvt_s=latency(np.array(a.first_visible)) if streamed else np.full(len(first), np.nan),
         tpot_s=tpot_first,
         e2e_s=e2e,
         wait_s=wait[first],
@@ -243,15 +209,14 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
         sent_ns=sent[first],
         due_ns=due[first],
         batch=[a.batch[i] for i in first],
-        batch_s=np.array(a.batch_ns, dtype=np.float64)[first] / _SECOND,
+        batch_s=np.array(a.batch_ns, dtype=np.float64)[first] / SECOND,
         batch_size=np.array(a.batch_size, dtype=np.int64)[first],
         n_out=n_out[last],
         n_prompt=np.array(a.n_prompt, dtype=float)[last],
         n_source=[a.source[i] for i in last],
         chars=np.array(a.chars, dtype=np.int64)[last],
         chunks=np.array(a.count, dtype=np.int64)[first],
-        gaps_s=gaps,
-        gap_counts=chunks.gap_counts[used],
+        gaps=a.gaps.gaps().of(used),
         cold_s=np.array(a.cold, dtype=float),
         windows=_windows(a, sent, done, took, repeat),
     )
@@ -268,32 +233,29 @@ def _whole(spent: Floats, conversation: Sequence[tuple[str, int]], failure: Sequ
 def _rows(a: Attempts) -> tuple[Ints, Ints, Ints, Ints]:
     """For each request, in order of first writing: its first and last attempt in the last segment that tried it,
     the number of all attempts, and of those in earlier segments."""
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    number: dict[str, int] = {}
-    replaced: dict[str, int] = {}
+    row_of: dict[str, int] = {}
+    first, last, number, replaced = array("q"), array("q"), array("q"), array("q")
     for i, request in enumerate(a.request):
-        if request not in first:
-            first[request] = last[request] = i
-            number[request], replaced[request] = 1, 0
+        row = row_of.setdefault(request, len(row_of))
+        if row == len(first):
+            for column, value in ((first, i), (last, i), (number, 1), (replaced, 0)):
+                column.append(value)
             continue
-        number[request] += 1
-        if a.segment[i] != a.segment[last[request]]:
-            replaced[request] = number[request] - 1
-            first[request] = last[request] = i
-        elif a.attempt[i] < a.attempt[first[request]]:
-            first[request] = i
-        elif a.attempt[i] >= a.attempt[last[request]]:
-            last[request] = i
-    first_, last_, number_, replaced_ = (
-        np.array(list(d.values()), dtype=np.int64) for d in (first, last, number, replaced)
-    )
+        number[row] += 1
+        if a.segment[i] != a.segment[last[row]]:
+            replaced[row] = number[row] - 1
+            first[row] = last[row] = i
+        elif a.attempt[i] < a.attempt[first[row]]:
+            first[row] = i
+        elif a.attempt[i] >= a.attempt[last[row]]:
+            last[row] = i
+    first_, last_, number_, replaced_ = (np.array(column, dtype=np.int64) for column in (first, last, number, replaced))
     return first_, last_, number_, replaced_
 
 
 def _windows(a: Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:
     segments = np.array(a.segment, dtype=np.int64)
-    ended = sent + np.maximum(done, np.nan_to_num(took * _SECOND).round().astype(np.int64))
+    ended = sent + np.maximum(done, np.nan_to_num(took * SECOND).round().astype(np.int64))
     known = sent != NO_TIME
     started = np.array([f not in NEVER_SENT for f in a.failure], dtype=bool)
     found = []

@@ -193,20 +193,17 @@ def _time_reasons(data: CellData) -> dict[str, str]:
 def gaps(data: CellData, reason: str) -> dict[str, Estimate]:
     """p50, p99 and max of all gaps between chunks; gaps of one answer are a group."""
     c = data.columns
-    n = len(c.gaps_s)
+    n = len(c.gaps)
     names = ("p50", "p99", "max")
     if not n:
         return {f"chunk_gap_s.{name}": absent(reason, "s", "lower") for name in names}
-    ordered = np.sort(c.gaps_s)
-    rows = c.gap_counts[c.gap_counts > 0]
-    starts = np.cumsum(rows) - rows
+    rows = c.gaps.counts[c.gaps.counts > 0].astype(float)
     found = {}
     for name, p in (("p50", 0.5), ("p99", 0.99)):
-        value = st.quantile(ordered, p)
-        below = np.add.reduceat((c.gaps_s <= value).astype(np.int32), starts).astype(float)
-        lo, hi = st.grouped_quantile_interval(ordered, value, p, below, rows.astype(float))
+        value = st.quantile(c.gaps, p)
+        lo, hi = st.grouped_quantile_interval(c.gaps, value, p, rows - c.gaps.over(value), rows)
         found[f"chunk_gap_s.{name}"] = _quantile(value, lo, hi, n, "s", "lower", "Woodruff interval by answer", 0)
-    found["chunk_gap_s.max"] = Estimate(float(ordered[-1]), None, None, n, "s", "lower", "largest seen; no interval")
+    found["chunk_gap_s.max"] = Estimate(c.gaps[-1], None, None, n, "s", "lower", "largest seen; no interval")
     return found
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poise.plan.spec import Analysis, Cell
+from poise.store.lines import Targets
 from poise.store.run import CellFolder, Run, Segment
-from poise.types import LagSample, ResourceSample, Sample, State
+from poise.types import LagSample, ResourceSample, State
+from poise.understand import statistics as st
 from poise.understand.attempts import NO_TIME
 from poise.understand.derive import Columns, columns, pooled
 from poise.understand.judged import join
@@ -34,7 +36,7 @@ class CellData:
     analysis: Analysis
     columns: Columns
     scores: Scores
-    samples: dict[str, Sample]
+    samples: Targets
     segments: list[list[Segment]]
     resources: list[list[ResourceSample]]
     lags: list[list[list[LagSample]]]
@@ -66,20 +68,21 @@ class CellData:
     @cached_property
     def usual_gap_s(self) -> float:
         """Median gap between chunks; 0 where there are none."""
-        gaps = self.columns.gaps_s
-        return float(np.median(gaps)) if len(gaps) else 0.0
+        return st.quantile(self.columns.gaps, 0.5) if len(self.columns.gaps) else 0.0
 
     @cached_property
     def items(self) -> tuple[list[str], Ints]:
         """Sample ids in order of first appearance, and each row's index among them."""
         index: dict[str, int] = {}
-        codes = [index.setdefault(s, len(index)) for s in self.columns.sample]
-        return list(index), np.array(codes, dtype=np.int64)
+        codes = np.fromiter((index.setdefault(s, len(index)) for s in self.columns.sample), np.int64)
+        return list(index), codes
 
     @cached_property
     def clusters(self) -> Ints | None:
         """For each item the index of its cluster; None where every item stands alone."""
-        names = [self.samples[s].cluster if s in self.samples else None for s in self.items[0]]
+        if not self.samples.cluster:
+            return None
+        names = [self.samples.cluster.get(s) for s in self.items[0]]
         if not any(names):
             return None
         index: dict[str, int] = {}
@@ -119,8 +122,8 @@ class CellData:
 
     def unit_names(self) -> list[str]:
         """For each item the name under which it is resampled: its cluster, else itself."""
-        found = [self.samples.get(s) for s in self.items[0]]
-        return [f"c{x.cluster}" if x and x.cluster else f"s{s}" for s, x in zip(self.items[0], found)]
+        found = [self.samples.cluster.get(s) for s in self.items[0]]
+        return [f"c{cluster}" if cluster else f"s{s}" for s, cluster in zip(self.items[0], found)]
 
 
 def gather(runs: Sequence[Run], allow_code: bool = False) -> list[CellData]:
@@ -139,7 +142,7 @@ def gather(runs: Sequence[Run], allow_code: bool = False) -> list[CellData]:
         owners.setdefault(_place(folders[0].cell), set()).add(number)
     clashing = {(place[1], number) for place, numbers in owners.items() if len(numbers) > 1 for number in numbers}
     found = []
-    samples: dict[tuple[int, str], dict[str, Sample]] = {}
+    samples: dict[tuple[int, str], Targets] = {}
     for (number, _), folders in groups.items():
         cell = folders[0].cell
         deployment = cell.deployment.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from poise.types import Check
@@ -11,23 +12,28 @@ from poise.understand.gather import CellData
 Floats = NDArray[np.float64]
 
 
+class _Fixed(Struct, gc=False):
+    """The fields of a request that fix lengths."""
+
+    sample_id: str
+    prompt_tokens: int | None = None
+    max_tokens: int = 0
+    min_tokens: int = 0
+
+
 def length_checks(data: CellData) -> list[Check | None]:
     """`prompt_length` and `length_not_held` (of the answers), each where lengths were fixed and came out otherwise."""
-    prompts: dict[str, int] = {}
-    answers: dict[str, int] = {}
-    for r in data.folder.requests():
-        if r.prompt_tokens:
-            prompts[r.sample_id] = r.prompt_tokens
-        if 0 < r.max_tokens <= r.min_tokens:
-            answers[r.sample_id] = r.max_tokens
+    names, item = data.items
+    place = {name: i for i, name in enumerate(names)}
+    prompts, answers = np.full(len(names), np.nan), np.full(len(names), np.nan)
+    for r in data.folder.requests(_Fixed):
+        if (i := place.get(r.sample_id)) is not None:
+            prompts[i] = r.prompt_tokens or np.nan
+            answers[i] = r.max_tokens if 0 < r.max_tokens <= r.min_tokens else np.nan
     return [
-        _prompts(data, _wanted(data, prompts)) if prompts else None,
-        _answers(data, _wanted(data, answers)) if answers else None,
+        None if np.isnan(prompts).all() else _prompts(data, prompts[item]),
+        None if np.isnan(answers).all() else _answers(data, answers[item]),
     ]
-
-
-def _wanted(data: CellData, of: dict[str, int]) -> Floats:
-    return np.array([of.get(sample, np.nan) for sample in data.columns.sample], dtype=float)
 
 
 def _off(got: Floats, wanted: Floats, what: str) -> str | None:

@@ -194,18 +194,20 @@ def groups(data: CellData) -> dict[str, dict[str, Estimate]]:
 
 
 def _label(data: CellData, sample: str) -> str | None:
-    found = data.samples.get(sample)
-    if found is None or found.category is None:
-        return None
-    return found.category if "=" in found.category else f"category={found.category}"
+    category = data.samples.category.get(sample)
+    return category if category is None or "=" in category else f"category={category}"
 
 
 def tables(data: CellData) -> dict[str, Any]:
     """The confusion table of a task with fixed choices: targets (rows) against answers, "none" being one of them."""
-    choices = {data.samples[s].choices for s in data.items[0] if s in data.samples}
-    fixed = choices.pop() if len(choices) == 1 else None
     for values in data.scores.by_metric.values():
         table = getattr(values.metric, "table", None)
-        if fixed and table is not None and values.stats is not None:
+        if table is not None and values.stats is not None and (fixed := _fixed_choices(data)):
             return {"confusion": table(values.stats[~np.isnan(values.values)].sum(axis=0), fixed)}
     return {}
+
+
+def _fixed_choices(data: CellData) -> tuple[str, ...] | None:
+    """The choices that all items share."""
+    choices = {data.samples[s].choices for s in data.items[0] if s in data.samples}
+    return choices.pop() if len(choices) == 1 else None

@@ -39,6 +39,14 @@ class Scored(Struct, frozen=True, omit_defaults=True):
     scores: dict[str, Score] = field(default_factory=dict)
 
 
+class _Asked(Struct, gc=False):
+    """The fields of a request that tell how an answer is read."""
+
+    sample_id: str
+    stop: tuple[str, ...] = ()
+    turns: tuple[str, ...] = ()
+
+
 class _Header(Struct, frozen=True):
     signature: list[str]
 
@@ -163,7 +171,7 @@ def _score_rows(
 ) -> list[Scored]:
     task = folder.cell.task
     choice = task.mode == "choice"
-    asked = {} if choice else {r.sample_id: r for r in folder.requests()}
+    asked = {} if choice else {r.sample_id: r for r in folder.requests(_Asked)}
 
     def one(i: int) -> Scored:
         request, sample = columns.request[i], samples.get(columns.sample[i])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from poise.types import Estimate
 from poise.understand import statistics as st
 from poise.understand.estimates import absent
@@ -22,17 +20,16 @@ def threshold_s(data: CellData) -> float:
 def stalls(data: CellData) -> dict[str, Estimate]:
     """How many gaps are stalls, and the share of the answers in several pieces that have one."""
     c = data.columns
-    rows = c.gap_counts[c.gap_counts > 0]
-    if not len(rows):
+    if not len(c.gaps):
         return {
             name: absent("no answer came in two or more pieces", "", "lower") for name in ("stall.count", "stall.share")
         }
     limit = threshold_s(data)
-    long = c.gaps_s > limit
-    hit = int((np.add.reduceat(long.astype(np.int64), np.cumsum(rows) - rows) > 0).sum())
-    lo, hi = st.wilson(hit, len(rows))
+    long = c.gaps.over(limit)
+    hit, answers = int((long > 0).sum()), len(long)
+    lo, hi = st.wilson(hit, answers)
     over = f"gaps over {limit:.3g} s"
     return {
-        "stall.count": Estimate(float(long.sum()), None, None, len(c.gaps_s), "", "lower", f"{over}; no interval"),
-        "stall.share": Estimate(hit / len(rows), lo, hi, len(rows), "", "lower", f"answers with {over}; Wilson"),
+        "stall.count": Estimate(float(long.sum()), None, None, len(c.gaps), "", "lower", f"{over}; no interval"),
+        "stall.share": Estimate(hit / answers, lo, hi, answers, "", "lower", f"answers with {over}; Wilson"),
     }

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +131,14 @@ def order_ranks(n: int, p: float, level: float = LEVEL) -> tuple[int | None, int
     return (lower if lower >= 1 else None, upper if upper <= n else None)
 
 
-def quantile(ordered: Floats, p: float) -> float:
+class Ordered(Protocol):
+    """Values by their rank: a sorted array, or what only counts them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rank: int, /) -> Any: ...
+
+
+def quantile(ordered: Ordered, p: float) -> float:
     """Quantile of sorted values by linear interpolation (Hyndman and Fan's type 7, numpy's default); safe with +inf."""
     place = (len(ordered) - 1) * p
     below = math.floor(place)
@@ -152,7 +160,7 @@ def quantile_interval(ordered: Floats, p: float, level: float = LEVEL) -> Interv
 
 
 def grouped_quantile_interval(
-    ordered: Floats, value: float, p: float, below: Floats, sizes: Floats, level: float = LEVEL
+    ordered: Ordered, value: float, p: float, below: Floats, sizes: Floats, level: float = LEVEL
 ) -> Interval:
     """Woodruff's interval of a p-quantile for observations in groups (gaps of one answer, repeats of one item).
 

@@ -189,8 +189,10 @@ def _own_name(task: str) -> str:
 
 def signatures(data: CellData) -> dict[str, str]:
     """Each metric's own signature: versions, tokenisation, word lists."""
-    sample = next(iter(data.samples.values()), None)
     named = {name: getattr(v.metric, "signature", None) for name, v in data.scores.by_metric.items()}
+    if not any(named.values()):
+        return {}
+    sample = next(iter(data.samples.values()), None)
     return {name: sign(sample) for name, sign in named.items() if sign}
 
 

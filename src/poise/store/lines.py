@@ -1,0 +1,176 @@
+"""JSONL files read line by line: in one pass, in several, or single lines when they are asked for; never held whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeVar, overload
+
+import msgspec
+from msgspec import Struct
+
+from poise.types import Sample, UsageError
+
+T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    """Where a line stands: its file and its bytes."""
+
+    path: Path
+    start: int
+    end: int
+
+
+def located(path: Path, kind: type[T]) -> Iterator[tuple[T, Place]]:
+    """Typed lines of a JSONL file and their places; a torn last line is dropped, a missing file is empty."""
+    if not path.is_file():
+        return
+    decode, end = msgspec.json.Decoder(kind).decode, 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            start, end = end, end + len(line)
+            try:
+                yield decode(line), Place(path, start, end)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise UsageError(f"{path}, line {number}: {error}; the file is damaged") from None
+
+
+def iter_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
+    """`located` without the places."""
+    return (value for value, _ in located(path, kind))
+
+
+class Lines(Iterable[T]):
+    """A JSONL file to be gone through as often as wanted."""
+
+    def __init__(self, path: Path, kind: type[T]) -> None:
+        self.path, self.kind = path, kind
+
+    def __iter__(self) -> Iterator[T]:
+        return iter_jsonl(self.path, self.kind)
+
+
+class Noted(Sequence[T]):
+    """Lines of which only the places are kept; each is read again when it is asked for, and shown as `make` says."""
+
+    def __init__(self, kind: type[Any], make: Callable[[Any], T]) -> None:
+        self._decode, self._make = msgspec.json.Decoder(kind).decode, make
+        self._files: list[_File] = []
+        self._of, self._starts, self._ends = array("H"), array("q"), array("q")
+
+    def note(self, place: Place) -> None:
+        """Add a line, which has been read before: it is well-formed."""
+        if not self._files or self._files[-1].path != place.path:
+            self._files.append(_File(place.path))
+        self._add(len(self._files) - 1, place.start, place.end)
+
+    def _add(self, file: int, start: int, end: int) -> None:
+        self._of.append(file)
+        self._starts.append(start)
+        self._ends.append(end)
+
+    def picked(self, rows: Iterable[int]) -> Noted[T]:
+        """Those of these rows."""
+        return self._joined([(self, rows)])
+
+    def joined(self, others: Sequence[Noted[T]]) -> Noted[T]:
+        """These and those of the others."""
+        return self._joined([(one, range(len(one))) for one in (self, *others)])
+
+    def _joined(self, parts: Sequence[tuple[Noted[T], Iterable[int]]]) -> Noted[T]:
+        found: Noted[T] = object.__new__(Noted)
+        found._decode, found._make, found._files = self._decode, self._make, []
+        found._of, found._starts, found._ends = array("H"), array("q"), array("q")
+        for one, rows in parts:
+            first = len(found._files)
+            found._files += one._files
+            for row in rows:
+                found._add(first + one._of[row], one._starts[row], one._ends[row])
+        return found
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, row: int) -> T: ...
+    @overload
+    def __getitem__(self, row: slice) -> Noted[T]: ...
+    def __getitem__(self, row: int | slice) -> T | Noted[T]:
+        if isinstance(row, slice):
+            return self.picked(range(*row.indices(len(self))))
+        start, end = self._starts[row], self._ends[row]
+        return self._make(self._decode(self._files[self._of[row]].read(start, end - start)))
+
+
+class _File:
+    """A file that is opened when it is first read, and closed with the last that may read it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def read(self, start: int, size: int) -> bytes:
+        if self._file is None:
+            self._file = self.path.open("rb", buffering=0)
+        return os.pread(self._file.fileno(), size, start)
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _Head(Struct, gc=False):
+    """The fields of a sample that tell with which others it belongs together."""
+
+    id: str
+    category: str | None = None
+    cluster: str | None = None
+
+
+class Targets(Mapping[str, Sample]):
+    """The samples of a file by their ids; fields and targets are read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def cluster(self) -> dict[str, str]:
+        """The cluster of each sample that belongs to one."""
+        heads = iter_jsonl(self.path, _Head)
+        return {head.id: sys.intern(head.cluster) for head in heads if head.cluster is not None}
+
+    @cached_property
+    def category(self) -> dict[str, str]:
+        """The category of each sample that has one."""
+        heads = iter_jsonl(self.path, _Head)
+        return {head.id: sys.intern(head.category) for head in heads if head.category is not None}
+
+    @cached_property
+    def _lines(self) -> Noted[Sample]:
+        found: Noted[Sample] = Noted(Sample, lambda sample: sample)
+        for _, place in located(self.path, _Head):
+            found.note(place)
+        return found
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {head.id: row for row, head in enumerate(iter_jsonl(self.path, _Head))}
+
+    def __getitem__(self, name: str) -> Sample:
+        return self._lines[self._rows[name]]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
