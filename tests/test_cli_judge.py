@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from test_cli import poise
 
+from poise.store.run import open_run
+
 SAYS = "It is short and right. Rating: [[8]]"
 
 
@@ -81,3 +83,29 @@ def test_mistakes_are_said_in_a_sentence(run_folder: Path, tmp_path: Path, flags
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     done = poise("judge", tmp_path, "--judge", "j", "-b", "scripted")
     assert done.returncode == 2 and "not a run folder" in done.stderr
+
+
+def test_show_and_the_page_put_the_judges_words_beside_the_answers(run_folder: Path, tmp_path: Path) -> None:
+    for name, says, more in (("rubric", SAYS, ()), ("pair", "So it is. Verdict: [[B]]", ("--reference", "a"))):
+        command = ("judge", run_folder, "--judge", "j", "-b", "scripted", "-O", f'answers={{"*": "{says}"}}')
+        assert poise(*command, *more, "-o", tmp_path / name, "-q").returncode == 0
+    sample = poise("show", run_folder).stdout.split()[-1]
+    alone = poise("show", run_folder, sample).stdout
+    both = poise("show", run_folder, tmp_path / "rubric", tmp_path / "pair", sample).stdout
+    assert "judge" not in alone
+    assert both.count(SAYS) == both.count("j: 8 of 10") == 4  # two models, two turns
+    assert both.count("j, shown first: loss") == both.count("j, shown second: win") == 2  # b's turns against a's
+    assert "judge-mini-chat" not in poise("show", run_folder, tmp_path / "rubric").stdout
+    assert poise("report", run_folder, tmp_path / "rubric", "-o", tmp_path / "r.html").returncode == 0
+    assert "j: 8 of 10" in (tmp_path / "r.html").read_text() and SAYS in (tmp_path / "r.html").read_text()
+
+
+def test_a_limit_counts_whole_conversations_and_can_be_raised(run_folder: Path, tmp_path: Path) -> None:
+    command = ("judge", run_folder, "--judge", "j", "-b", "scripted", "--reference", "a", "-o", tmp_path / "p", "-q")
+    asked = []
+    for limit in (2, 3):
+        assert poise(*command, "--limit", limit).returncode == 0
+        [cell] = open_run(tmp_path / "p").cells()
+        asked.append([record.request_id for record in cell.records() if record.phase == "measure"])
+    assert len(asked[0]) == 2 * 2 * 2 and len(asked[1]) == 3 * 2 * 2  # b's answers: turns, orders
+    assert asked[1][: len(asked[0])] == asked[0]

@@ -64,17 +64,19 @@ def report(runs: tuple[Path, ...], out: Path) -> None:
 
 
 @app.command()
-@click.argument("run", type=option.PATH)
-@click.argument("sample", required=False)
-def show(run: Path, sample: str | None) -> None:
+@click.argument("what", nargs=-1, required=True, metavar="RUN... [SAMPLE]")
+def show(what: tuple[str, ...]) -> None:
     """Show samples across all systems, with scores and times.
 
-    Prompt, answers, target, scores. Without SAMPLE, the samples are listed, those that the systems disagree on first.
+    Prompt, answers, target, scores, and below each answer what was said of it by the judges whose run is named too.
+    Without SAMPLE (its id, or task/id), the samples are listed, those that the systems disagree on first.
     """
     from poise.api import open_run
     from poise.report.show import show as show_sample
 
-    show_sample(open_run(run), sample, option.console())
+    sample = what[-1] if len(what) > 1 and not Path(what[-1]).is_dir() else None
+    runs = [open_run(path) for path in what[: -1 if sample else None]]
+    show_sample(runs, sample, option.console())
 
 
 @app.command()

@@ -70,11 +70,15 @@ def plan(allow_code: bool, yaml: bool, as_json: bool, **flags: Any) -> int:
     option.server,
     option.concurrency,
     option.batch,
+    option.rate,
+    click.option("--limit", type=option.COUNT, metavar="N", help="Judge the answers to so many items, drawn by seed."),
     option.max_tokens,
     option.repeats,
+    option.client_processes,
     option.seed,
     option.backend_option,
     option.retry_failed,
+    option.allow_code,
     option.quiet,
 )
 def judge(
@@ -84,6 +88,7 @@ def judge(
     human: Path | None,
     out: Path | None,
     retry_failed: bool,
+    allow_code: bool,
     quiet: bool,
     **flags: Any,
 ) -> int:
@@ -97,7 +102,9 @@ def judge(
 
     study = judge_study(Flags(**flags), run, mode, reference, human)
     folder = out or Path("runs") / study.name
-    return _run_and_show(plan(study), to_yaml(study), folder, quiet, beside=[run], retry_failed=retry_failed)
+    planned = plan(study, allow_code=allow_code)
+    allowed = {"retry_failed": retry_failed, "allow_code": allow_code}
+    return _run_and_show(planned, to_yaml(study), folder, quiet, beside=[run], **allowed)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from poise.types import UsageError
 
 def shown(run, sample=None, **options) -> str:
     file = io.StringIO()
-    show(run, sample, Console(file=file, width=100, **options))
+    show([run], sample, Console(file=file, width=100, **options))
     return file.getvalue()
 
 
@@ -55,7 +55,7 @@ def test_an_empty_run_says_so(tmp_path):
 
 def test_a_narrow_terminal_numbers_the_systems_and_keeps_the_ids(run):
     file = io.StringIO()
-    show(run, None, Console(file=file, width=40))
+    show([run], None, Console(file=file, width=40))
     lines = file.getvalue().splitlines()
     assert lines[:4] == ["1  s · onnx", "2  s · transformers", "3  m · onnx", "4  m · transformers"]
     assert lines[lines.index("words") + 2].split() == ["w00", "✗", "✗", "✓", "✓"]

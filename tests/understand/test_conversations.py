@@ -68,6 +68,6 @@ def test_a_sample_shows_every_turn(run: Any, capsys: pytest.CaptureFixture[str])
 
     from poise.report.show import show
 
-    show(open_run(Path(run.path)), "r", Console(width=100))
+    show([open_run(Path(run.path))], "r", Console(width=100))
     shown = capsys.readouterr().out
     assert "turn 2: Again?" in shown and "m, turn 1" in shown and "m, turn 2" in shown and "as scripted" in shown

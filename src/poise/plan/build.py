@@ -188,7 +188,7 @@ class Drawn:
     """A task of the study with its samples drawn once: the same items for every model and deployment."""
 
     def __init__(self, study: Study, use: TaskUse, allow_code: bool) -> None:
-        from poise.tasks.build import draw, get_task
+        from poise.tasks.build import get_task
         from poise.tasks.data import data_sha
 
         self.study, self.use = study, use
@@ -204,13 +204,21 @@ class Drawn:
             raise UsageError(f"task {use.name!r}: {use.data or 'the generator'} gives no items; nothing can be asked")
         self.all = samples
         """In the order of the data; `samples` is the draw from them."""
-        self.samples = samples.picked(draw(samples, use.limit, use.balance, study.seed))
+        self.samples = samples.picked(self._draw(samples))
         if own := getattr(self.task, "data_sha", None):  # where the data are no files to be hashed as they are
             self.data_sha = own(samples)
         else:
             self.data_sha = data_sha(files) if files else f"generated v{self.task.version}"
         self._asked: dict[str, Items] = {}
         self.fitter = cache(lambda home, chat: Fitter(Folder(home), chat))
+
+    def _draw(self, samples: Kept[Sample]) -> list[int]:
+        from poise.tasks.build import draw, draw_clusters
+
+        use, seed = self.use, self.study.seed
+        if use.balance is None and getattr(self.task, "drawn_by_cluster", False):
+            return draw_clusters(samples, use.limit, seed)
+        return draw(samples, use.limit, use.balance, seed)
 
     def _mode(self) -> Mode:
         modes = tuple(getattr(self.task, "modes", ("generate",)))

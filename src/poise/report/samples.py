@@ -12,6 +12,7 @@ from poise.types import Record, Request, Sample
 
 if TYPE_CHECKING:
     from poise.understand.gather import CellData
+    from poise.understand.judged import Said
 
 Key = tuple[str, str, str]
 """model, deployment (told apart by run where two runs share it), load."""
@@ -27,6 +28,8 @@ class Asked:
     data: CellData
     rows: dict[str, dict[int, int]]
     """sample id -> turn (0 where there is but one) -> its first row"""
+    judged: dict[tuple[str, str], list[Said]] = field(default_factory=dict)
+    """What judges said, by folder and request of the answer"""
 
     def mark(self, sample: str, turn: int | None = None) -> float | None:
         """q of the sample's first answer, of one turn or their mean; None = unscorable or not asked."""
@@ -61,6 +64,8 @@ class Answer:
     asked: str | None = None
     turn: int | None = None
     """Which turn of a conversation it answers, from 1."""
+    judged: list[Said] = field(default_factory=list)
+    """What the judges among the runs said of it."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +83,21 @@ class Item:
 def asked(runs: Sequence[Run]) -> list[Asked]:
     """All measured cells of the runs, in the summary's order and under its names."""
     from poise.understand.gather import gather
+    from poise.understand.judged import said_of
 
     folders: dict[tuple[int, str], CellFolder] = {}
     for number, run in enumerate(runs):
         for folder in run.cells():
             folders.setdefault((number, folder.cell.id), folder)
-    found = []
-    for folder, data in zip(folders.values(), gather(runs)):
+    found, cells = [], gather(runs)
+    judged = said_of(cells)
+    for folder, data in zip(folders.values(), cells):
         rows: dict[str, dict[int, int]] = {}
         for i, (sample, part) in enumerate(zip(data.columns.sample, data.columns.part.tolist())):
             rows.setdefault(sample, {}).setdefault(part, i)
         if rows:
             key = (data.cell.model.name, data.deployment, data.cell.load.label)
-            found.append(Asked(key, data.cell.task.name, folder, data, rows))
+            found.append(Asked(key, data.cell.task.name, folder, data, rows, judged))
     return found
 
 
@@ -181,6 +188,7 @@ def _answer(cell: Asked, sample: str, record: Record, asked_as: str | None) -> A
         done_s=timeline.done_ns / 1e9 if timeline and timeline.done_ns else None,
         asked=asked_as,
         turn=record.part + 1 if len(cell.rows[sample]) > 1 else None,
+        judged=cell.judged.get((cell.folder.path.name, cell.data.columns.request[row]), []),
     )
 
 

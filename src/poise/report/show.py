@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -19,6 +20,9 @@ from poise.report.text import cap, visible
 from poise.store.run import Run
 from poise.types import UsageError
 
+if TYPE_CHECKING:
+    from poise.understand.judged import Said
+
 SIGNS = {
     "right": ("✓", "green"), "wrong": ("✗", "red"), "partly": ("◐", "yellow"), "failed": ("!", "red"),
     "unscored": ("?", "yellow"),
@@ -28,16 +32,19 @@ LISTED = 25
 TEXT_CHARS = 4_000
 
 
-def show(run: Run, sample: str | None, console: Console) -> None:
+def show(runs: Sequence[Run], sample: str | None, console: Console) -> None:
     """Print a sample (its id, or `task/id`) with every system's answer; without one, the list of samples.
 
+    Where a run judges another of them, its words stand below the answers they are about, and not for themselves.
     UsageError where no cell was asked such a sample.
     """
+    where = " or ".join(str(run.path) for run in runs)
+    cells = asked(runs)
     tasks: dict[str, list[Asked]] = {}
-    for cell in asked([run]):
+    for cell in [c for c in cells if not c.data.judges] or cells:
         tasks.setdefault(cell.task, []).append(cell)
     if not tasks:
-        raise UsageError(f"nothing was measured in {run.path} yet")
+        raise UsageError(f"nothing was measured in {where} yet")
     labels = _labels([c for cells in tasks.values() for c in cells])
     if sample is None:
         console.print(Trimmed(Group(*_list(tasks, labels, console))))
@@ -46,7 +53,7 @@ def show(run: Run, sample: str | None, console: Console) -> None:
     if not found:
         known = [s for cells in tasks.values() for s in by_disagreement(cells)]
         near = did_you_mean(sample, known) if len(known) <= 10 else did_you_mean(sample, known).partition("; there")[0]
-        raise UsageError(f"no sample {sample!r} in {run.path}{near} (without an id, all are listed)")
+        raise UsageError(f"no sample {sample!r} in {where}{near} (without an id, all are listed)")
     for task, sample_id in found:
         (item,) = items(tasks[task], [sample_id])
         console.print(Trimmed(Group(*_item(item, labels))))
@@ -133,11 +140,19 @@ def _answer_body(answer: Answer) -> list[RenderableType]:
         lines.append(_block("taken", answer.extracted))
     if answer.failure or answer.reason:
         lines.append(_block("why", answer.failure or answer.reason or "", "red" if answer.failure else ""))
+    lines += [_block(*_said(said)) for said in answer.judged]
     if answer.stamps_s:
         lines.append(_block("times", _times(answer)))
     elif answer.done_s is not None:
         lines.append(_block("times", f"done after {numbers.seconds(answer.done_s)}"))
     return [Padding(line, (0, 0, 0, 2)) for line in lines]
+
+
+def _said(said: Said) -> tuple[str, str]:
+    """Who judged, and the verdict before the words."""
+    place = {"ab": ", shown first", "ba": ", shown second"}.get(said.order, "")
+    verdict = f"failed: {said.failure}" if said.failure else said.verdict or "no readable verdict"
+    return "judge", f"{said.judge}{place}: {verdict}" + (f"\n{said.words.strip()}" if said.words.strip() else "")
 
 
 def _times(answer: Answer) -> str:

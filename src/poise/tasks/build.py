@@ -84,6 +84,15 @@ def draw(samples: Iterable[Sample], limit: int | None, balance: str | None, seed
     return [groups[value][i] for i in range(each) for value in sorted(groups)]
 
 
+def draw_clusters(samples: Iterable[Sample], limit: int | None, seed: int) -> list[int]:
+    """Places of all samples of the first `limit` clusters of a seeded permutation: what belongs together stays so."""
+    places: dict[str, list[int]] = {}
+    for place, sample in enumerate(samples):
+        places.setdefault(sample.cluster or sample.id, []).append(place)
+    order = sorted(places, key=lambda cluster: hashlib.sha256(f"{seed}/{cluster}".encode()).digest())
+    return [place for cluster in order[:limit] for place in places[cluster]]
+
+
 def _check_ids(samples: Iterable[Sample], keys: Sequence[bytes], order: Sequence[int]) -> None:
     if not order:
         raise UsageError("the task has no items")

@@ -38,6 +38,8 @@ class Rubric:
     chance, n_ref, max_tokens = 0.0, 150.0, 1024
     stop: tuple[str, ...] = ()
     options: tuple[str, ...] = ("task",)
+    drawn_by_cluster = True
+    """A limit counts the judged items: all systems' answers to them, every turn, both orders."""
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         for answer in _answers(_Material(data, options)):

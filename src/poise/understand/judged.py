@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,24 +61,56 @@ def verdicts(data: CellData) -> Verdicts | None:
     found = Verdicts(data.cell.model.name, rubric, None)
     first = data.scores.by_metric[data.cell.task.metrics[0]]
     said: dict[Key, dict[tuple[int, str], float | None]] = {}
-    for row, name in enumerate(data.columns.sample):
-        sample = data.samples.get(name)
-        about = _about(sample) if sample is not None else None
-        if sample is None or about is None:
-            continue
+    for row, sample, about in _rows(data):
         key = (about.cell, about.request)
         value = float(first.values[row])
         order = (int(data.columns.repeat[row]), about.order)
         said.setdefault(key, {})[order] = None if math.isnan(value) else value
         if data.columns.failure[row] is not None:
             found.failed.add(key)
-        found.text[key], found.unit[key] = about.answers[-1], sample.cluster or name
+        found.text[key], found.unit[key] = about.answers[-1], sample.cluster or sample.id
         found.against, found.task = found.against or about.against, about.task
         if (label := _label(sample.target, rubric)) is not None:
             found.human[key] = label
     for key, orders in said.items():
         found.values[key] = _mean([v for v in orders.values() if v is not None]) if rubric else _both(found, orders)
     return found
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a judge said of one answer, in its own words, and what was read from them."""
+
+    judge: str
+    words: str
+    verdict: str | None
+    """`7 of 10`; win, tie or loss of the judged answer; None = nothing readable."""
+    order: str = ""
+    """Of a pair: ab, the judged answer stood first, or ba."""
+    failure: str | None = None
+
+
+def said_of(cells: Sequence[CellData]) -> dict[Key, list[Said]]:
+    """What the judges among the cells said, by the answer that it is about."""
+    found: dict[Key, list[Said]] = {}
+    outcomes = {value: name for name, value in OUTCOMES.items()}
+    for data in (c for c in cells if c.judges):
+        values = data.scores.by_metric[data.cell.task.metrics[0]].values
+        for row, _, about in _rows(data):
+            value = float(values[row])
+            read = None if math.isnan(value) else outcomes[value] if about.order else f"{value:g} of {HIGHEST}"
+            failure = data.columns.failure[row]
+            said = Said(data.cell.model.name, data.columns.text[row], read, about.order, failure)
+            found.setdefault((about.cell, about.request), []).append(said)
+    return found
+
+
+def _rows(data: CellData) -> Iterator[tuple[int, Sample, _About]]:
+    """The rows of a judge's cell, each with what it is about."""
+    for row, name in enumerate(data.columns.sample):
+        sample = data.samples.get(name)
+        if sample is not None and (about := _about(sample)) is not None:
+            yield row, sample, about
 
 
 class _About(Struct, frozen=True):
