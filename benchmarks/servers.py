@@ -56,27 +56,32 @@ class Server(NamedTuple):
     arguments: tuple[str, ...]
     takes: str
     """What it loads: the model's folder when asked for it by name, the folder at the start, or a GGUF file."""
+    preset: str
 
     @property
     def own(self) -> bool:
         return not self.program[0].startswith("-")
 
 
+TRANSFORMERS = Server(
+    ("torch", "transformers", "fastapi", "uvicorn", "openai"),
+    ("-m", "transformers.cli.transformers"),
+    ("serve", "--device", "cpu"),
+    "name",
+    "transformers-serve",
+)
 SERVERS = {
-    "transformers-serve": Server(
-        ("torch", "transformers", "fastapi", "uvicorn", "openai"),
-        ("-m", "transformers.cli.transformers"),
-        ("serve", "--device", "cpu"),
-        "name",
-    ),
-    "llama-server": Server(("gguf", "safetensors"), ("llama-server",), tuple(LLAMA_SERVER), "gguf"),
+    "transformers-serve": TRANSFORMERS,
+    "transformers-batching": TRANSFORMERS._replace(arguments=(*TRANSFORMERS.arguments, "--continuous-batching")),
+    "llama-server": Server(("gguf", "safetensors"), ("llama-server",), tuple(LLAMA_SERVER), "gguf", "llama-server"),
     "llama-cpp-python": Server(
         ("llama_cpp", "gguf", "safetensors", "uvicorn", "fastapi"),
         ("-m", "llama_cpp.server"),
         (*LLAMA, "--interrupt_requests", "false"),
         "gguf",
+        "llama-cpp-python",
     ),
-    "mlx": Server(("mlx_lm",), ("-m", "mlx_lm"), ("server",), "folder"),
+    "mlx": Server(("mlx_lm",), ("-m", "mlx_lm"), ("server",), "folder", "mlx"),
 }
 KINDS = ("generated", "chat", "scored")
 CHAT_TASKS = ("mini-arithmetic", "mini-linear", "mini-qa", "mini-chat")
@@ -120,13 +125,13 @@ def measure(scratch: Path, arguments: argparse.Namespace) -> Iterator[dict[str, 
         start = [program, *server.program[1:]] if server.own else [python, *server.program]
         for kind in arguments.kind or KINDS:
             model, tasks = studies[kind]
-            if kind == "scored" and not PRESETS[name].echo_logprobs:
+            if kind == "scored" and not PRESETS[server.preset].echo_logprobs:
                 continue
             if kind not in local:
                 local[kind] = run(scratch / kind, model, kind, in_process, tasks, arguments.limit)
             with serving(scratch, name, python, start, model) as (url, served):
                 for streams in arguments.concurrency or [1]:
-                    deployment = {"name": name, "backend": "openai", "base_url": url, "preset": name}
+                    deployment = {"name": name, "backend": "openai", "base_url": url, "preset": server.preset}
                     out = scratch / f"{kind}-{name}-{streams}"
                     there = run(out, model, kind, deployment, tasks, arguments.limit, served, streams)
                     yield from compared({"server": name, "kind": kind, "concurrency": streams}, local[kind], there)
@@ -208,13 +213,13 @@ def compared(what: dict[str, Any], local: Run, there: Run) -> Iterator[dict[str,
 
 
 def same(local: Run, there: Run, task: str) -> dict[str, Any]:
-    """Equal texts (the first blank aside), or for scored items the largest difference of a log-probability."""
+    """Equal texts (but for blanks at their ends), or for scored items the largest difference of a log-probability."""
     scores = list(shared_scores(local, there, task))
     if scores:
         return {"largest_logprob_difference": max(abs(x - y) for x, y in scores), "scored_tokens": len(scores)}
     a, b = records(local, task), records(there, task)
-    texts = sum("".join(a[i].pieces).lstrip(" ") == "".join(b[i].pieces).lstrip(" ") for i in a if i in b)
-    return {"same_texts": texts}
+    texts = [["".join(side[i].pieces or []).strip() for side in (a, b)] for i in a if i in b]
+    return {"same_texts": sum(x == y for x, y in texts)}
 
 
 def shared_scores(local: Run, there: Run, task: str) -> Iterator[tuple[float, float]]:
@@ -243,7 +248,7 @@ def line(row: dict[str, Any]) -> str:
         for label, what in (("TTFT", "ttft_s.p50"), ("TPOT", "tpot_s.p50"))
         if row[what][0] is not None
     )
-    what = f"{row['server']:<19}{row['kind']:<10}×{row['concurrency']:<3}{row['task']:<17}"
+    what = f"{row['server']:<22}{row['kind']:<10}×{row['concurrency']:<3}{row['task']:<17}"
     return (
         f"{what}n {row['n']:<4} failed {row['failed']:<3}"
         f"{number(row['in_process'])} → {number(row['server_quality'])}  difference {spread}  same {agree}{times}"
