@@ -81,19 +81,21 @@ def _backend(
         if hasattr(backend, "check"):
             backend.check(resolved, deployment, allow_code)
         elif "concurrent" in backend.capabilities:
-            _open(backend(), resolved, deployment, waiting)
+            client = backend()
+            open_ready(client, resolved, deployment, waiting)
+            client.close()
     except PoiseError as error:
         return str(error)
     return None
 
 
-def _open(client: Any, model: Model, deployment: Deployment, waiting: Waiting | None) -> None:
+def open_ready(client: Any, model: Model, deployment: Deployment, waiting: Waiting | None) -> None:
+    """Open a client; with `waiting`, once its server has loaded the model, as long as the deployment grants."""
     started = time.monotonic()
     told = False
     while True:
         try:
             client.open(model, deployment)
-            client.close()
             return
         except NotReady as error:
             if waiting is None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.measure import wire
+from poise.measure import preflight, wire
 from poise.measure.backends.openai import OpenAI
 from poise.plan.spec import Deployment, Model
 from poise.types import Request
@@ -33,13 +34,13 @@ def needs(install, *names):
 
 
 @contextlib.contextmanager
-def serving(folder, *command):
-    """A server on a free port of its own; its base URL once it listens."""
+def serving(folder, *command, own=False):
+    """A server on a free port of its own; its base URL once it listens. `own`: a program, not a module."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
+    command = [*([] if own else [sys.executable, "-m"]), *command, "--host", "127.0.0.1", "--port", str(port)]
     with (
         (folder / "log").open("w+") as log,
         subprocess.Popen(command, stdout=log, stderr=log, env=environment) as server,
@@ -65,7 +66,8 @@ def serving(folder, *command):
 def asked(base_url, preset, name, requests):
     async def main():
         backend = OpenAI()
-        backend.open(Model("m", {"api": name}), Deployment("d", "openai", base_url=base_url, preset=preset))
+        deployment = Deployment("d", "openai", base_url=base_url, preset=preset)
+        preflight.open_ready(backend, Model("m", {"api": name}), deployment, lambda why: None)
         out = []
         for r in requests:
             prepared = backend.prepare(r)
@@ -128,6 +130,24 @@ def test_mlx_server(tmp_path):
         answers = asked(url, "mlx", str(MODEL), generations())
     check(answers)
     assert all(a.usage["completion_tokens"] >= len(a.pieces) for _, a in answers)
+
+
+@needs("gguf", "torch", "transformers", "gguf")
+@pytest.mark.skipif(shutil.which("llama-server") is None, reason="no llama-server (of llama.cpp) on the path")
+def test_llama_server(tmp_path):
+    """It promises to keep each connection and hangs up after a stream; the next request comes at once."""
+    model = made_by("export_gguf.py", MODEL, tmp_path / "xs.gguf")
+    options = ["--ctx-size", "1024", "--parallel", "1", "--threads", "1", "--flash-attn", "off"]
+    cache = ["--cache-type-k", "f32", "--cache-type-v", "f32"]
+    long = Request("l", "l", "generate", "", prompt=PROMPTS[0], max_tokens=20, min_tokens=20)
+    with serving(tmp_path, "llama-server", "--model", model, *options, *cache, own=True) as url:
+        first, again, [(_, exact)] = (
+            asked(url, "llama-server", "xs", r) for r in (generations(), generations(), [long])
+        )
+    check(first)
+    check(again)
+    assert all(a.usage["prompt_tokens_details"] == {"cached_tokens": 0} for _, a in again), "prompts are computed anew"
+    assert exact.usage["completion_tokens"] == 20 and exact.finish_reason == "length"
 
 
 def made_by(script, folder, target):
