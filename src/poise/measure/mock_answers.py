@@ -13,6 +13,7 @@ from msgspec import Struct
 from poise.registry import did_you_mean
 from poise.types import UsageError
 
+BLOCK = 16
 LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens", "ignore_eos")
 """What a request may say of its answer's length."""
 FAULTS = ("429", "500", "503", "reset", "wrong-json", "endless", "early-close")
@@ -22,6 +23,12 @@ class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How the mock behaves. Times in seconds, shares in [0, 1]."""
 
     ttft_s: float = 0.0
+    prefill_s: float = 0.0
+    """Each prompt token (word) takes this much longer, but for those that a cache holds."""
+    prefix_cache: bool = False
+    """Remember prompts: whole blocks of 16 words with which an earlier one began are not read again."""
+    cached_usage: bool = True
+    """Whether the token counts say how many came from the cache."""
     gap_s: float = 0.0
     jitter: float = 0.0
     """Each gap and TTFT is multiplied by 1 ± this much (uniform)."""
@@ -106,6 +113,7 @@ class Script:
         self.config = config
         self.answers = _read_answers(config.answers)
         self.drawn = any((config.jitter, config.stall_share, config.error_share, config.accuracy < 1))
+        self.cache: set[int] = set()
         self.memory: dict[tuple[Any, ...], Plan] = {}
         self.said: dict[tuple[Any, ...], tuple[list[bytes], list[bytes], int]] = {}
 
@@ -119,9 +127,10 @@ class Script:
         asked = bool((body.get("stream_options") or {}).get("include_usage")) or not stream
         usage = config.usage == "always" or (config.usage == "option" and asked)
         length = Asked.of(body)
-        prompt_tokens = len(prompt.split())
+        read = prompt.split()
+        prompt_tokens, cached = len(read), self._cached(read) if config.prefix_cache else 0
         text = self.answers.get(_tail(prompt)) if self.answers else None
-        key = (stream, usage, chat, length, prompt_tokens, text)
+        key = (stream, usage, chat, length, prompt_tokens, cached, text)
         if self.drawn or key not in self.memory:
             draw = random.Random(f"{config.seed}/{prompt}") if self.drawn else _NO_DRAW
             fault = draw.choice(config.faults) if draw.random() < config.error_share else None
@@ -131,20 +140,24 @@ class Script:
             words = self._words(text, length, len(reasoning))
             n = len(words) + len(reasoning)
             finish = "length" if n >= length.most else "stop"
-            counts = {"prompt_tokens": prompt_tokens, "completion_tokens": n, "total_tokens": prompt_tokens + n}
+            counts: dict[str, Any] = {
+                "prompt_tokens": prompt_tokens, "completion_tokens": n, "total_tokens": prompt_tokens + n
+            }  # fmt: skip
+            if config.prefix_cache and config.cached_usage:
+                counts["prompt_tokens_details"] = {"cached_tokens": cached}
             if stream:
                 chunks, frames, texts = self._stream(words, reasoning, chat, finish, counts if usage else None)
             else:
                 chunks, texts = _document(words, reasoning, chat, finish, counts if usage else None)
                 frames = chunks
-            plan = Plan(n, chunks, frames, self._times(len(chunks), texts, draw), fault)
+            plan = Plan(n, chunks, frames, self._times(len(chunks), texts, draw, prompt_tokens - cached), fault)
             if self.drawn:
                 return plan
             self.memory[key] = plan
         return self.memory[key]
 
     def _stream(
-        self, words: list[str], reasoning: list[str], chat: bool, finish: str, counts: dict[str, int] | None
+        self, words: list[str], reasoning: list[str], chat: bool, finish: str, counts: dict[str, Any] | None
     ) -> tuple[list[bytes], list[bytes], int]:
         """Events, the same as HTTP chunks, and how many carry text. What is said alike is encoded once."""
         key = (chat, finish, *words, None, *reasoning)
@@ -180,7 +193,16 @@ class Script:
         words += [f"w{i} " for i in range(len(words), least)]
         return words[: length.most - before]
 
-    def _times(self, chunks: int, texts: int, draw: random.Random) -> list[int]:
+    def _cached(self, words: list[str]) -> int:
+        """How many of a prompt's first words are in the cache; all of its whole blocks are in it from now on."""
+        found, known = 0, 0
+        for end in range(BLOCK, len(words) + 1, BLOCK):
+            known = hash((known, *words[end - BLOCK : end]))
+            found += BLOCK if known in self.cache else 0
+            self.cache.add(known)
+        return min(found, len(words) - 1)  # a server reads at least one token
+
+    def _times(self, chunks: int, texts: int, draw: random.Random, read: int) -> list[int]:
         """Due times after the answer's start: text k comes k gaps after the first, what follows with the last."""
         config = self.config
 
@@ -188,7 +210,7 @@ class Script:
             return seconds * (1 + draw.uniform(-config.jitter, config.jitter)) if config.jitter else seconds
 
         stalled = draw.randrange(1, texts) if texts > 1 and draw.random() < config.stall_share else -1
-        due = jittered(config.ttft_s)
+        due = jittered(config.ttft_s + read * config.prefill_s)
         out = [int(due * 1e9)]
         for k in range(1, texts):
             due += jittered(config.gap_s) + (config.stall_s if k == stalled else 0.0)
@@ -260,7 +282,7 @@ def _document(
     reasoning: list[str],
     chat: bool,
     finish: str,
-    counts: dict[str, int] | None,
+    counts: dict[str, Any] | None,
 ) -> tuple[list[bytes], int]:
     message = {"role": "assistant", "content": "".join(words)}
     if reasoning:

@@ -77,7 +77,7 @@ class Attempts:
         self.draw, self.part, self.attempt, self.segment = array("q"), array("q"), array("q"), array("q")
         self.due, self.sent, self.done = array("q"), array("q"), array("q")
         self.batch_ns, self.batch_size, self.batch_end = array("q"), array("q"), array("q")
-        self.n_out, self.n_prompt = array("d"), array("d")
+        self.n_out, self.n_prompt, self.n_cached = array("d"), array("d"), array("d")
         self.chars, self.count = array("q"), array("q")
         self.first, self.first_visible, self.last = array("d"), array("d"), array("d")
         """First text, first visible text and last text, in seconds after `sent`; NaN where there is none."""
@@ -109,7 +109,10 @@ class Attempts:
         n, source = output_tokens(line.output_tokens, line.usage, line.tokens_by)
         self.n_out.append(n)
         self.source.append(source)
-        self.n_prompt.append(_count((line.usage or {}).get("prompt_tokens")))
+        usage = line.usage or {}
+        self.n_prompt.append(_count(usage.get("prompt_tokens")))
+        details = usage.get("prompt_tokens_details")
+        self.n_cached.append(_count(details.get("cached_tokens")) if isinstance(details, dict) else math.nan)
         deltas = timeline.chunk_deltas_ns if timeline is not None and line.option_logprobs is None else []
         text = visible_text(pieces, line.piece_kinds)
         self.chars.append(len(text) if line.piece_kinds is None else sum(map(len, pieces)))

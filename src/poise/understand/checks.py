@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from poise.types import Batch, Check
+from poise.understand.cached import prefix_cache
 from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
 from poise.understand.judges import judge_checks
@@ -31,7 +32,7 @@ def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
     found = [
         _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _shortened(data),
         *length_checks(data), _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data),
-        _host(data), _comparable(data, cells),
+        _host(data), prefix_cache(data), _comparable(data, cells),
     ]  # fmt: skip
     return [c for c in found if c is not None] + judge_checks(data)
 

@@ -79,6 +79,8 @@ class Columns:
     n_out: Floats
     """Output tokens of the last attempt; NaN = not measurable."""
     n_prompt: Floats
+    n_cached: Floats
+    """Prompt tokens that the server took from a cache, by its own account; NaN = it says nothing of it."""
     n_source: list[str | None]
     """`engine`, `usage` or None."""
     chars: Ints
@@ -213,6 +215,7 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
         batch_size=np.array(a.batch_size, dtype=np.int64)[first],
         n_out=n_out[last],
         n_prompt=np.array(a.n_prompt, dtype=float)[last],
+        n_cached=np.array(a.n_cached, dtype=float)[last],
         n_source=[a.source[i] for i in last],
         chars=np.array(a.chars, dtype=np.int64)[last],
         chunks=np.array(a.count, dtype=np.int64)[first],

@@ -206,8 +206,10 @@ def _cost(data: CellData) -> dict[str, Estimate]:
         method = "price per hour x measured window / requests; no interval"
         mean = Estimate(found.per_request_usd, n=len(c), unit="USD", better="lower", method=method, reason=found.reason)
     else:
+        cached = np.minimum(np.nan_to_num(c.n_cached), c.n_prompt)
         counted = [
-            Tokens(int(i), int(o)) if np.isfinite(i) and np.isfinite(o) else None for i, o in zip(c.n_prompt, c.n_out)
+            Tokens(int(i), int(o), int(k)) if np.isfinite(i) and np.isfinite(o) else None
+            for i, o, k in zip(c.n_prompt, c.n_out, cached)
         ]
         each = [request_cost_usd(price, t) if t else None for t in counted]
         spent = np.where(c.ok, np.array([np.nan if usd is None else usd for usd in each]), np.nan)
