@@ -1,10 +1,11 @@
 """Whether a server answered from a prefix cache, so that the time to first token understates that of a new prompt.
 
 A client cannot see the cache. It sees what the server says (`usage.prompt_tokens_details.cached_tokens`), and whether
-prompts that came word for word again were answered faster than at first sight. For that two ratios of the time to first
-token are held against 1: of each repeated prompt to its own first time, and, so that a server that warms up or a load
-that falls is no cache, of the first half of the repeats to the last half of the first times, which lie side by side in
-time. Both are of geometric means, with Student's t interval of the logarithms (Welch's for the second).
+prompts that came word for word again were answered faster than at first sight. Two ratios of the time to first token
+are held against 1: of each repeated prompt to its own first time (geometric mean, Student's t interval of the
+logarithms); and, since a server that warms up or a load that falls is no cache, the jump from the last half of first
+times to the first half of the repeats, which follow on them, beside a trend in time that both share (least squares of
+the logarithms, as in a regression discontinuity design; Imbens and Lemieux 2008).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ SHARE = 0.05
 """Cached tokens below this share of all prompt tokens are not worth a word."""
 FASTER, FASTER_NEXT = 0.9, 0.95
 """Repeats are faster where the intervals of both ratios end below these."""
+SURE = 0.9995
+"""One-sided level of the jump: a trend that bends must not pass for one."""
 KNOWN = 0.8
 """A prompt of which so much was cached, though others share less than half of that, had been asked before."""
 FEW = 10
@@ -122,11 +125,12 @@ def _ratio(
         return None, False
     mean, (lo, hi) = st.repeat_interval(list(paired))
     assert lo is not None and hi is not None
-    later = np.array(sorted((i for rows in known for i in rows[1:]), key=sent_ns.__getitem__))
-    first = np.array(firsts)
-    beside = _finite(logs[first[len(first) // 2 :]]), _finite(logs[later[: max(len(later) // 2, 1)]])
-    near = _upper(*beside)
-    return (math.exp(mean), math.exp(lo), math.exp(hi)), math.exp(hi) < FASTER and near < FASTER_NEXT
+    later = sorted((i for rows in known for i in rows[1:]), key=sent_ns.__getitem__)
+    near = np.array(firsts[len(firsts) // 2 :] + later[: max(len(later) // 2, 1)])
+    again = np.arange(len(near)) >= len(firsts) - len(firsts) // 2
+    good = np.isfinite(logs[near])
+    jump = _jump(logs[near][good], sent_ns[near][good], again[good])
+    return (math.exp(mean), math.exp(lo), math.exp(hi)), math.exp(hi) < FASTER and jump < FASTER_NEXT
 
 
 def _some(logs: Floats, rows: list[int]) -> bool:
@@ -137,17 +141,21 @@ def _finite(values: Floats) -> Floats:
     return values[np.isfinite(values)]
 
 
-def _upper(before: Floats, after: Floats) -> float:
-    """Upper end of the interval of the ratio of geometric means (Welch)."""
+def _jump(logs: Floats, sent_ns: NDArray[np.int64], again: NDArray[np.bool_]) -> float:
+    """Upper end of the interval of the factor by which repeats differ beside a trend in time."""
     from scipy.special import stdtrit
 
-    if min(len(before), len(after)) < 3:
+    freedom = len(logs) - 3
+    if freedom < 3 or min(again.sum(), (~again).sum()) < 3:
         return math.inf
-    parts = np.array([before.var(ddof=1) / len(before), after.var(ddof=1) / len(after)])
-    error = float(parts.sum())
-    freedom = error**2 / float((parts**2 / [len(before) - 1, len(after) - 1]).sum()) if error else 1.0
-    half = float(stdtrit(freedom, 0.5 + st.LEVEL / 2)) * math.sqrt(error)
-    return math.exp(float(after.mean() - before.mean()) + half)
+    seconds = (sent_ns - sent_ns.mean()) / 1e9
+    design = np.column_stack([np.ones(len(logs)), seconds / max(np.abs(seconds).max(), 1e-9), again])
+    found, _, rank, _ = np.linalg.lstsq(design, logs, rcond=None)
+    if rank < design.shape[1]:
+        return math.inf
+    off = logs - design @ found
+    error = math.sqrt(float(off @ off) / freedom * float(np.linalg.inv(design.T @ design)[2, 2]))
+    return math.exp(float(found[2]) + float(stdtrit(freedom, SURE)) * error)
 
 
 def _shared(requests: Iterable[Request]) -> float:
