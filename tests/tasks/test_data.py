@@ -46,7 +46,7 @@ def test_glue_tsv_has_no_quoting(tmp_path):
         ("x.csv", 'a,b\n1,"2\n', "x.csv, line"),
         ("x.jsonl", '{"a": 1}\n{"a":\n', "x.jsonl, line 2: not JSON"),
         ("x.jsonl", '{"a": 1}\n[1]\n', "x.jsonl, line 2: a list where an object"),
-        ("x.json", '[{"a": 1},\n 3]', "item 2: a int"),
+        ("x.json", '[{"a": 1},\n 3]', "item 2: a number"),
         ("x.json", '[{"a": 1},\n', "x.json, line"),
         ("x.jsonl", "", "no rows"),
         ("x.tsv", "a\tb\n", "no rows"),

@@ -7,7 +7,9 @@ Answered with a letter (`answer_with: letter`: generated, or the likeliest lette
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -74,14 +76,32 @@ def _rows(source: str) -> Iterator[dict[str, Any]]:
     """Rows of a file; MMLU's published CSV has no header: question, options…, letter."""
     if not source.startswith("hub:"):
         files = files_of(source)
-        if all(p.suffix == ".csv" and "question" not in next(read_lines(p), "").split(",") for p in files):
-            for path in files:
-                for cells in csv.reader(line + "\n" for line in read_lines(path)):
-                    if len(cells) >= 4:
-                        stem = path.stem.removesuffix("_test").removesuffix("_dev").removesuffix("_val")
-                        yield {"question": cells[0], "choices": cells[1:-1], "answer": cells[-1], "subject": stem}
+        if all(re.search(r"\.csv(\.gz)?$", p.name) and "question" not in next(_cells(p), (0, []))[1] for p in files):
+            yield from (row for path in files for row in _without_header(path))
             return
     yield from read_rows(source)
+
+
+def _without_header(path: Path) -> Iterator[dict[str, Any]]:
+    subject = re.sub(r"(_test|_dev|_val)?\.csv(\.gz)?$", "", path.name)
+    number = 0
+    for number, cells in _cells(path):
+        if len(cells) < 4:
+            raise UsageError(
+                f"{path}, line {number}: {len(cells)} columns; they are the question, its options, a letter"
+            )
+        yield {"question": cells[0], "choices": cells[1:-1], "answer": cells[-1], "subject": subject}
+    if not number:
+        raise UsageError(f"{path} has no rows")
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not empty, each with the number of its line."""
+    reader = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
+    try:
+        yield from ((reader.line_num, cells) for cells in reader if any(map(str.strip, cells)))
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
 
 
 def _parts(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from poise.tasks.data import need, read_rows
+from poise.tasks.data import need, read_rows, text_of
 from poise.types import Sample, UsageError
 
 METRICS = ("accuracy", "f1.macro", "precision.macro", "recall.macro", "matthews")
@@ -88,8 +88,8 @@ class Nli:
         source = need(data, self.name, "dev_matched.tsv, or hub:stanfordnlp/snli:test")
         for number, row in enumerate(read_rows(source)):
             first, second = (
-                _column(row, source, "sentence1", "premise"),
-                _column(row, source, "sentence2", "hypothesis"),
+                _column(row, source, number, "sentence1", "premise"),
+                _column(row, source, number, "sentence2", "hypothesis"),
             )
             gold = str(row.get("gold_label", row.get("label"))).strip().lower()
             if gold in ("-", "-1"):
@@ -108,8 +108,8 @@ class Nli:
         return str(sample.target)
 
 
-def _column(row: dict[str, Any], source: str, *names: str) -> str:
+def _column(row: dict[str, Any], source: str, number: int, *names: str) -> str:
     for name in names:
         if name in row:
-            return str(row[name]).strip()
+            return text_of(row, name, f"{source}, row {number + 1}")
     raise UsageError(f"{source} has no column {' or '.join(map(repr, names))}; it has {', '.join(map(repr, row))}")

@@ -44,6 +44,19 @@ def whole(options: Row, name: str, default: int, task: str) -> int:
     return int(value)
 
 
+def text_of(row: Row, column: str, where: str) -> str:
+    """A column's text without blanks around it; UsageError where the row holds nothing or something else there."""
+    value = row[column]
+    if value is None or isinstance(value, list | dict):
+        raise UsageError(f"{where}: {column!r} is {_kind_of(value)} where a text belongs")
+    return str(value).strip()
+
+
+def _kind_of(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
 def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
     """Yield the rows of a file, a folder of files or a hub data set; every name in `columns` must be a column.
 
@@ -54,9 +67,10 @@ def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
         for number, row in enumerate(rows):
             if number == 0:
                 _check_columns(path, row, columns)
-            missing = next((c for c in columns if c not in row), None)
+            missing = next((c for c in columns if row.get(c) is None), None)
             if missing is not None:
-                raise UsageError(f"{path}, row {number + 1}: no {missing!r}")
+                why = f"{missing!r} is null" if missing in row else f"no {missing!r}"
+                raise UsageError(f"{path}, row {number + 1}: {why}")
             empty = False
             yield row
     if empty:
@@ -142,7 +156,9 @@ def read_lines(path: Path) -> Iterator[str]:
             try:
                 line = file.readline(LINE_CAP + 1)
             except UnicodeDecodeError as error:
-                raise UsageError(f"{path}, line {number} or soon after: not UTF-8 ({error.reason})") from None
+                raise UsageError(
+                    f"{path}, line {number} or soon after: not UTF-8 ({error.reason}); convert it, e.g. with iconv"
+                ) from None
             except (OSError, EOFError) as error:
                 raise UsageError(f"{path}: {error}; the file is damaged") from None
             if not line:
@@ -183,7 +199,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict):
-            raise UsageError(f"{path}, line {number}: a {type(row).__name__} where an object belongs")
+            raise UsageError(f"{path}, line {number}: {_kind_of(row)} where an object belongs")
         yield row
 
 
@@ -212,10 +228,10 @@ def _json_documents(path: Path) -> Iterator[Row]:
         lists = [v for v in rows.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         rows = lists[0] if len(lists) == 1 else [rows]
     if not isinstance(rows, list):
-        raise UsageError(f"{path}: a {type(rows).__name__} where a list of objects belongs")
+        raise UsageError(f"{path}: {_kind_of(rows)} where a list of objects belongs")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise UsageError(f"{path}, item {number}: a {type(row).__name__} where an object belongs")
+            raise UsageError(f"{path}, item {number}: {_kind_of(row)} where an object belongs")
         yield row
 
 

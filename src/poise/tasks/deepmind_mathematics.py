@@ -70,7 +70,8 @@ class DeepmindMathematics:
                 found = True
                 yield sample
         if not found:
-            raise UsageError(f"{self.name}: no items of category {category!r}, module {module!r} there")
+            chosen = [f"{k} {v!r}" for k, v in (("category", category), ("module", module)) if v is not None]
+            raise UsageError(f"{data} has no items" + (f" of {' and '.join(chosen)}" if chosen else ""))
 
     def _generated(self, options: dict[str, Any]) -> Iterator[Sample]:
         seed, n = int(options.get("seed", 0)), int(options.get("n", 400))
@@ -102,6 +103,10 @@ def _read(source: str) -> Iterator[Sample]:
                 if question.strip():
                     raise UsageError(f"{path}, line {2 * number + 1}: a question without an answer line after it")
                 break
+            if not question.strip() and not answer.strip():
+                continue
+            if not question.strip() or not answer.strip():
+                raise UsageError(f"{path}, line {2 * number + 1}: an empty line where a question and its answer belong")
             yield _sample(f"{place}/{number}", category, module, question.strip(), answer.strip())
 
 

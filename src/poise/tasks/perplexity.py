@@ -35,13 +35,13 @@ class Perplexity:
             raise UsageError(f"perplexity: split must be article, file or line, not {split!r}")
         found = False
         for path in files_of(need(data, self.name, "wikitext/test.txt"), (".txt",)):
-            lines = list(read_lines(path))
+            lines, name = list(read_lines(path)), path.name.removesuffix(".gz").removesuffix(".txt")
             titled = any(_TITLE.fullmatch(line) for line in lines)
             for number, text in enumerate(_documents(lines, split or ("article" if titled else "file"))):
                 if text.strip():
                     found = True
                     counts = {"words": len(text.split()) + text.count("\n"), "bytes": len(text.encode())}
-                    yield Sample(f"{path.stem}/{number}", {"text": text, **counts})
+                    yield Sample(f"{name}/{number}", {"text": text, **counts})
         if not found:
             raise UsageError(f"{data}: no text to score")
 

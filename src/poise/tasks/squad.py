@@ -27,7 +27,7 @@ class Squad:
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         for path in files_of(need(data, self.name, "dev-v1.1.json"), (".json",)):
             documents = read_json(path)
-            root = documents[0] if documents else None
+            root = documents[0] if len(documents) == 1 else None
             if not isinstance(root, dict) or not isinstance(root.get("data"), list):
                 raise UsageError(f'{path}: not SQuAD\'s format, which is one object with a list "data" of articles')
             questions = list(_questions(root["data"], str(path)))

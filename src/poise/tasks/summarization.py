@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from poise.tasks.data import need, read_rows
+from poise.tasks.data import need, read_rows, text_of
 from poise.types import Sample, UsageError
 
 LAYOUTS = (("document", "summary"), ("article", "highlights"), ("dialogue", "summary"), ("text", "summary"))
@@ -32,10 +32,11 @@ class Summarization:
             if layout is None:
                 known = "; ".join(f"{a!r} and {b!r}" for a, b in LAYOUTS)
                 raise UsageError(f"{source}, row {number + 1} has {', '.join(map(repr, row))}; a layout is {known}")
-            fields = {"text": str(row[layout[0]]).strip(), "kind": layout[0]}
+            text, summary = (text_of(row, column, f"{source}, row {number + 1}") for column in layout)
+            fields = {"text": text, "kind": layout[0]}
             if options.get("length"):
                 fields["length"] = str(options["length"])
-            yield Sample(str(row.get("id", row.get("fname", number))), fields, str(row[layout[1]]).strip())
+            yield Sample(str(row.get("id", row.get("fname", number))), fields, summary)
 
     def question(self, sample: Sample) -> str:
         kind = "dialogue" if sample.fields["kind"] == "dialogue" else "text"
