@@ -24,7 +24,7 @@ NO_TIME = -(2**63)
 """Stands for "no clock reading" in columns of 64-bit integers."""
 EMPTY, VISIBLE, REASONING = 0, 1, 2
 SECOND = 1e9
-_CHUNKS_AT_ONCE = 1 << 17
+_CHUNKS_AT_ONCE = 1 << 15
 
 
 class Line(Struct, gc=False):

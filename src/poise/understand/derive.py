@@ -151,25 +151,27 @@ def pooled(parts: Sequence[Columns]) -> Columns:
 
 def _join_attempts(a: Attempts, repeat: int) -> Columns:
     first, last, attempts, reruns = _rows(a)
-    first_text, last_text = np.array(a.first), np.array(a.last)
-    with_text = np.array(a.with_text, dtype=np.int64)
-    failed_first = [a.failure[i] for i in first]
+    # without retries a row is an attempt: then nothing is copied
+    at_first, at_last = (_Rows(rows, len(rows) == len(a.request)) for rows in (first, last))
+    first_text, last_text = _view(a.first), _view(a.last)
+    with_text = _view(a.with_text)
+    failed_first = at_first.of(a.failure)
     answered = np.array([f is None for f in failed_first], dtype=bool)
     timed_out = np.array([f == "timeout" for f in failed_first], dtype=bool)
 
-    sent, due, done = (np.array(x, dtype=np.int64) for x in (a.sent, a.due, a.done))
+    sent, due, done = _view(a.sent), _view(a.due), _view(a.done)
     took = np.where(np.isnan(last_text), np.where(done > 0, done / SECOND, np.nan), last_text)
-    batch_end = np.array(a.batch_end, dtype=np.int64)
+    batch_end = _view(a.batch_end)
     unstamped = np.isnan(took) & (batch_end != NO_TIME) & (sent != NO_TIME)
     took[unstamped] = (batch_end[unstamped] - sent[unstamped]) / SECOND
     took[sent == NO_TIME] = np.nan
 
     def latency(values: Floats) -> Floats:
-        picked = np.where(answered, values[first], np.nan)
+        picked = np.where(answered, at_first.values(values), np.nan)
         picked[timed_out] = np.inf
         return picked
 
-    n_out = np.array(a.n_out, dtype=float)
+    n_out = _view(a.n_out)
     with np.errstate(invalid="ignore", divide="ignore"):
         tpot = np.where((n_out >= 2) & (with_text >= 2), (last_text - first_text) / (n_out - 1), np.nan)
     tpot_first = latency(tpot)
@@ -179,50 +181,68 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
     has_due = (due != NO_TIME) & (sent != NO_TIME) & started
     wait = np.where(has_due, (sent - np.where(has_due, due, 0)) / SECOND, np.nan)
     e2e = latency(took)
-    between = np.where(first == last, 0.0, (sent[last] - sent[first]) / SECOND)
-    spent = between + took[last] + np.where(np.isnan(wait[first]), 0.0, wait[first])
-    part = np.array(a.part, dtype=np.int64)[first]
+    between = np.where(first == last, 0.0, (at_last.values(sent) - at_first.values(sent)) / SECOND)
+    spent = between + at_last.values(took) + np.where(np.isnan(at_first.values(wait)), 0.0, at_first.values(wait))
+    part = at_first.values(_view(a.part))
     if part.any():
-        spent = _whole(spent, [(a.sample[i], a.draw[i]) for i in first], [a.failure[i] for i in last])
+        spent = _whole(spent, [(a.sample[i], a.draw[i]) for i in first], at_last.of(a.failure))
 
     used = np.zeros(len(a.request), dtype=bool)
     used[first[answered | timed_out]] = True
     streamed = not np.isnan(first_text).all()
     return Columns(
-        request=[a.request[i] for i in first],
-        sample=[a.sample[i] for i in first],
-        text=a.text.picked(last.tolist()),
-        options=[a.options[i] for i in last],
-        failure=[a.failure[i] for i in last],
-        finish=[a.finish[i] for i in last],
+        request=at_first.of(a.request),
+        sample=at_first.of(a.sample),
+        text=a.text.picked(last),
+        options=at_last.of(a.options),
+        failure=at_last.of(a.failure),
+        finish=at_last.of(a.finish),
         repeat=np.full(len(first), repeat, dtype=np.int64),
-        draw=np.array(a.draw, dtype=np.int64)[first],
+        draw=at_first.values(_view(a.draw)),
         part=part,
-        segment=np.array(a.segment, dtype=np.int64)[first],
+        segment=at_first.values(_view(a.segment)),
         attempts=attempts,
         reruns=reruns,
         ttft_s=latency(first_text) if streamed else np.full(len(first), np.nan),
-        ttfvt_s=latency(np.array(a.first_visible)) if streamed else np.full(len(first), np.nan),
+        ttfvt_s=latency(_view(a.first_visible)) if streamed else np.full(len(first), np.nan),
         tpot_s=tpot_first,
         e2e_s=e2e,
-        wait_s=wait[first],
-        response_s=np.where(has_due[first], e2e + wait[first], np.nan),
+        wait_s=at_first.values(wait),
+        response_s=np.where(at_first.values(has_due), e2e + at_first.values(wait), np.nan),
         spent_s=spent,
-        sent_ns=sent[first],
-        due_ns=due[first],
-        batch=[a.batch[i] for i in first],
-        batch_s=np.array(a.batch_ns, dtype=np.float64)[first] / SECOND,
-        batch_size=np.array(a.batch_size, dtype=np.int64)[first],
-        n_out=n_out[last],
-        n_prompt=np.array(a.n_prompt, dtype=float)[last],
-        n_cached=np.array(a.n_cached, dtype=float)[last],
-        n_source=[a.source[i] for i in last],
-        chars=np.array(a.chars, dtype=np.int64)[last],
-        chunks=np.array(a.count, dtype=np.int64)[first],
+        sent_ns=at_first.values(sent),
+        due_ns=at_first.values(due),
+        batch=at_first.of(a.batch),
+        batch_s=at_first.values(_view(a.batch_ns)) / SECOND,
+        batch_size=at_first.values(_view(a.batch_size)),
+        n_out=at_last.values(n_out),
+        n_prompt=at_last.values(_view(a.n_prompt)),
+        n_cached=at_last.values(_view(a.n_cached)),
+        n_source=at_last.of(a.source),
+        chars=at_last.values(_view(a.chars)),
+        chunks=at_first.values(_view(a.count)),
         gaps=a.gaps.gaps().of(used),
         cold_s=np.array(a.cold, dtype=float),
         windows=_windows(a, sent, done, took, repeat),
     )
+
+
+class _Rows:
+    """Which attempt each row shows; `all` of them, one by one, where none was made again."""
+
+    def __init__(self, rows: Ints, all: bool) -> None:
+        self._rows, self._all = rows, all
+
+    def values(self, column: NDArray[Any]) -> NDArray[Any]:
+        return column if self._all else column[self._rows]
+
+    def of(self, column: list[Any]) -> list[Any]:
+        return column if self._all else [column[i] for i in self._rows]
+
+
+def _view(column: array[Any]) -> NDArray[Any]:
+    """The numbers themselves, not a copy."""
+    return np.frombuffer(column, dtype=column.typecode) if column else np.empty(0, dtype=column.typecode)
 
 
 def _whole(spent: Floats, conversation: Sequence[tuple[str, int]], failure: Sequence[str | None]) -> Floats:
@@ -257,7 +277,7 @@ def _rows(a: Attempts) -> tuple[Ints, Ints, Ints, Ints]:
 
 
 def _windows(a: Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:
-    segments = np.array(a.segment, dtype=np.int64)
+    segments = _view(a.segment)
     ended = sent + np.maximum(done, np.nan_to_num(took * SECOND).round().astype(np.int64))
     known = sent != NO_TIME
     started = np.array([f not in NEVER_SENT for f in a.failure], dtype=bool)
