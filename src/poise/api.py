@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,10 +165,11 @@ def score_outputs(
         source = to_yaml(planned.study)
         opened = prepare(planned, folder, source=source, argv=[], versions={"poise": __version__}, git=None)
         [cell] = opened.cells()
-        if not (cell.path / "records.jsonl").exists():
-            appender = Appender(cell.path / "records.jsonl")
-            appender.write(records)
-            appender.close()
+        appender = Appender(cell.path / "records.jsonl")
+        rest = islice(records, sum(1 for _ in cell.records()), None)  # what was kept the last time stays
+        while part := list(islice(rest, 256)):
+            appender.write(part)
+        appender.close()
         return summarize(opened, allow_code=allow_code, unsafe_code=unsafe_code)
     finally:
         if scratch:

@@ -7,13 +7,14 @@ that comes several times has several draws. An item without an output fails: it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
 from poise.plan.build import Drawn, Plan, make_cell
+from poise.plan.kept import Kept
 from poise.plan.read import load_study
 from poise.plan.spec import Deployment
 from poise.tasks.data import read_json, read_lines, read_rows
@@ -37,9 +38,9 @@ def plan_outputs(
     limit: int | None = None,
     seed: int = 0,
     allow_code: bool = False,
-) -> tuple[Plan, list[Record]]:
+) -> tuple[Plan, Iterator[Record]]:
     """The outputs in `path` to the items of `task`: a plan of one cell, and its records."""
-    given = _read(path)
+    given: Given = Kept(_read(path))
     study = load_study(
         {
             # outputs are whole answers, cut where they should be: as a chat's, no stop string is looked for in them
@@ -56,13 +57,13 @@ def plan_outputs(
     drawn = Drawn(study, study.tasks[0], allow_code)
     if drawn.mode != "generate":
         raise UsageError(f"task {task} reads log-probabilities, not outputs; only `poise run` can score it")
-    answers = _by_item(given, drawn, path)
+    given, answers = _by_item(given, drawn, path)
     study = structs.replace(study, deployments=[deployment], generation={"draws": _draws(answers, path)})
     cell, items = make_cell(study, study.models[0], deployment, Elsewhere, (KIND, str(path)), drawn, study.loads[0])
     if items.facts.turns:
         raise UsageError(f"task {task} asks in several turns; one output an item cannot answer them")
     plan = Plan(study, [cell], {cell.task.items_sha: items})
-    return plan, [_record(r, answers.get(r.sample_id, [])) for r in items.requests]
+    return plan, (_record(r, [given[place][1] for place in answers.get(r.sample_id, ())]) for r in items.requests)
 
 
 def _record(request: Request, outputs: Sequence[str | None]) -> Record:
@@ -73,26 +74,27 @@ def _record(request: Request, outputs: Sequence[str | None]) -> Record:
     return Record(request.id, request.sample_id, "error", draw=request.draw, error=nothing)
 
 
-Given = list[tuple[str | None, str | None]]
+Given = Kept[tuple[str | None, str | None]]
 
 
-def _read(path: Path) -> Given:
+def _read(path: Path) -> Iterator[tuple[str | None, str | None]]:
     """(id or None, output or None) of each row."""
     if path.suffix == ".json":
         documents = read_json(path)
         if len(documents) == 1 and isinstance(documents[0], dict):
             rows = documents[0].items()
-            return [(str(k), _output(v, path, f"id {k!r}")) for k, v in rows]
+            yield from ((str(k), _output(v, path, f"id {k!r}")) for k, v in rows)
+            return
     if path.suffix not in (".json", ".jsonl", ".ndjson"):
-        return [(None, line) for line in read_lines(path)]
-    given: Given = []
+        yield from ((None, line) for line in read_lines(path))
+        return
+    named = number = 0
     for number, row in enumerate(read_rows(path, ("output",)), 1):
         name = row.get("id")
-        given.append((None if name is None else str(name), _output(row["output"], path, f"row {number}")))
-    named = sum(name is not None for name, _ in given)
-    if named not in (0, len(given)):
-        raise UsageError(f"{path}: {named} of {len(given)} rows have an id; give one to all of them or to none")
-    return given
+        named += name is not None
+        yield None if name is None else str(name), _output(row["output"], path, f"row {number}")
+    if named not in (0, number):
+        raise UsageError(f"{path}: {named} of {number} rows have an id; give one to all of them or to none")
 
 
 def _output(value: Any, path: Path, where: str) -> str | None:
@@ -101,34 +103,37 @@ def _output(value: Any, path: Path, where: str) -> str | None:
     return value
 
 
-def _by_item(given: Given, drawn: Drawn, path: Path) -> dict[str, list[str | None]]:
-    """The outputs of each item, by its id."""
+def _by_item(given: Given, drawn: Drawn, path: Path) -> tuple[Given, dict[str, list[int]]]:
+    """The outputs, and where among them each item's are, by its id."""
     ids = {sample.id for sample in drawn.samples}
-    answers: dict[str, list[str | None]] = {}
-    if given and given[0][0] is not None:
-        unknown = [name for name, _ in given if name not in ids]
-        if unknown:
-            raise UsageError(
-                f"{path}: {len(unknown)} of {len(given)} ids are none of the task's {len(ids)} items, first "
-                f"{unknown[0]!r}; theirs look like {drawn.samples[0].id!r}"
-            )
-        for name, output in given:
-            answers.setdefault(str(name), []).append(output)
-        return answers
-    outputs, order = [output for _, output in given], [sample.id for sample in drawn.all]
-    by_line = getattr(drawn.task, "outputs", None)
-    if by_line and len(outputs) != len(order):  # aligned text: an item may be several lines, or leave some out
-        said = by_line((output or "" for output in outputs), drawn.data, dict(drawn.use.options))
-        return {name: [output] for name, output in said if name in ids}
-    if len(outputs) != len(order):
+    places: dict[str, list[int]] = {}
+    if not given or given[0][0] is None:
+        given = _in_order(given, drawn, path)
+    elif unknown := [name for name, _ in given if name not in ids]:
         raise UsageError(
-            f"{path} has {len(given)} outputs without ids, the task {len(order)} items; "
+            f"{path}: {len(unknown)} of {len(given)} ids are none of the task's {len(ids)} items, first "
+            f"{unknown[0]!r}; theirs look like {drawn.samples[0].id!r}"
+        )
+    for place, (name, _) in enumerate(given):
+        if name in ids:
+            places.setdefault(str(name), []).append(place)
+    return given, places
+
+
+def _in_order(given: Given, drawn: Drawn, path: Path) -> Given:
+    """Outputs without ids with those of the items in whose order they come."""
+    by_line = getattr(drawn.task, "outputs", None)
+    if by_line and len(given) != len(drawn.all):  # aligned text: an item may be several lines, or leave some out
+        return Kept(by_line((output or "" for _, output in given), drawn.data, dict(drawn.use.options)))
+    if len(given) != len(drawn.all):
+        raise UsageError(
+            f"{path} has {len(given)} outputs without ids, the task {len(drawn.all)} items; "
             "give one for each in their order, or an `id` with each"
         )
-    return {name: [output] for name, output in zip(order, outputs) if name in ids}
+    return Kept((sample.id, output) for sample, (_, output) in zip(drawn.all, given))
 
 
-def _draws(answers: dict[str, list[str | None]], path: Path) -> int:
+def _draws(answers: dict[str, list[int]], path: Path) -> int:
     """How many outputs each item has, where it has any."""
     counts = {name: len(outputs) for name, outputs in answers.items()}
     most, fewest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
