@@ -253,12 +253,24 @@ def _hub_rows(source: str) -> Iterator[Row]:
         import datasets
     except ImportError:
         raise UsageError(f"{source} needs the datasets package: pip install 'poise[hub]'") from None
-    try:
+    datasets.disable_progress_bars()
+    try:  # kept on disk and mapped from there; the package runs no code of a data set since its version 4
         rows = datasets.load_dataset(repo, config, revision=revision, split=split)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{source} could not be loaded: {reason}") from None
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise UsageError(f"{source} could not be loaded: {reason}{_hint(reason)}") from None
     return (dict(row) for row in rows)
+
+
+def _hint(reason: str) -> str:
+    """What to do about the hub's or the package's refusal."""
+    if "gated" in reason or "authenticated" in reason:
+        return "; accept its terms on the hub and put a token into HF_TOKEN"
+    if "doesn't exist on the Hub" in reason:
+        return "; check the name, or put a token into HF_TOKEN if it is private"
+    if "reach" in reason or "connect" in reason.lower() or "offline" in reason.lower():
+        return "; without network, give a local path (or what is in the hub's cache)"
+    return ""
 
 
 def data_sha(source: Any) -> str:
