@@ -106,6 +106,7 @@ def test_hub_rows_and_missing_extra(monkeypatch):
     asked = []
     fake = types.ModuleType("datasets")
     fake.load_dataset = lambda *a, **k: asked.append((a, k)) or [{"sentence": "x", "label": 1}]
+    fake.disable_progress_bars = lambda: None
     monkeypatch.setitem(sys.modules, "datasets", fake)
     assert rows("hub:stanfordnlp/sst2@r1:validation", "sentence") == [{"sentence": "x", "label": 1}]
     assert asked == [(("stanfordnlp/sst2", None), {"revision": "r1", "split": "validation"})]
