@@ -90,7 +90,7 @@ def test_an_answer_that_is_not_found_is_counted(tmp_path, sst2):
         ([{"id": "0", "output": "x"}, {"id": "9", "output": "x"}], "1 of 2 ids are none of the task's 4 items"),
         ([{"output": "x"}] * 3, "3 outputs without ids, the task 4 items"),
         ([{"id": "0", "output": "x"}, {"output": "x"}], "1 of 2 rows have an id"),
-        ([{"id": "0", "output": 3}], "row 1: the output is a int"),
+        ([{"id": "0", "output": 3}], "row 1: the output is a number"),
         ([{"id": "0", "text": "x"}], "no column 'output'"),
         ([{"id": "0", "output": "x"}] * 2 + [{"id": "1", "output": "x"}], "2 outputs for item '0', 1 for '1'"),
         ([], "has no rows"),

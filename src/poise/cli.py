@@ -197,15 +197,18 @@ def main() -> None:
     sys.exit(code)
 
 
-def _guarded(command: Callable[[], Any]) -> int:
+def _guarded(entry: Callable[[], Any]) -> int:
     try:
-        result = command()
+        result = entry()
         return result if isinstance(result, int) else 0
     except PoiseError as error:
         print(f"poise: {error}", file=sys.stderr)
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        said = error.format_message()
+        help_text = said.startswith("Usage:")  # of a command that was given nothing
+        command = getattr(getattr(error, "ctx", None), "command_path", "poise")
+        print(said if help_text else f"poise: {said} (see `{command} --help`)", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, click.Abort):
         print("poise: interrupted", file=sys.stderr)

@@ -17,7 +17,7 @@ from poise.plan.build import Drawn, Plan, make_cell
 from poise.plan.kept import Kept
 from poise.plan.read import load_study
 from poise.plan.spec import Deployment
-from poise.tasks.data import read_json, read_lines, read_rows
+from poise.tasks.data import kind_of, read_json, read_lines, read_rows
 from poise.types import Failure, Record, Request, UsageError
 
 KIND = "outputs"
@@ -89,7 +89,7 @@ def _read(path: Path) -> Iterator[tuple[str | None, str | None]]:
         yield from ((None, line) for line in read_lines(path))
         return
     named = number = 0
-    for number, row in enumerate(read_rows(path, ("output",)), 1):
+    for number, row in enumerate(read_rows(path, ("output",), null=True), 1):
         name = row.get("id")
         named += name is not None
         yield None if name is None else str(name), _output(row["output"], path, f"row {number}")
@@ -99,7 +99,7 @@ def _read(path: Path) -> Iterator[tuple[str | None, str | None]]:
 
 def _output(value: Any, path: Path, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise UsageError(f"{path}, {where}: the output is a {type(value).__name__}; it must be a text, or null")
+        raise UsageError(f"{path}, {where}: the output is {kind_of(value)}; it must be a text, or null")
     return value
 
 

@@ -48,26 +48,28 @@ def text_of(row: Row, column: str, where: str) -> str:
     """A column's text without blanks around it; UsageError where the row holds nothing or something else there."""
     value = row[column]
     if value is None or isinstance(value, list | dict):
-        raise UsageError(f"{where}: {column!r} is {_kind_of(value)} where a text belongs")
+        raise UsageError(f"{where}: {column!r} is {kind_of(value)} where a text belongs")
     return str(value).strip()
 
 
-def _kind_of(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a JSON value is, for a sentence."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")
 
 
-def read_rows(source: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
+def read_rows(source: str | Path, columns: Sequence[str] = (), null: bool = False) -> Iterator[Row]:
     """Yield the rows of a file, a folder of files or a hub data set; every name in `columns` must be a column.
 
-    Raises UsageError for a missing file, no rows, a missing column, or a malformed line (file and line number).
+    Raises UsageError for a missing file, no rows, a missing column, null there unless `null` allows it, or a malformed
+    line (file and line number).
     """
     empty = True
     for path, rows in _open_all(source):
         for number, row in enumerate(rows):
             if number == 0:
                 _check_columns(path, row, columns)
-            missing = next((c for c in columns if row.get(c) is None), None)
+            missing = next((c for c in columns if c not in row or (row[c] is None and not null)), None)
             if missing is not None:
                 why = f"{missing!r} is null" if missing in row else f"no {missing!r}"
                 raise UsageError(f"{path}, row {number + 1}: {why}")
@@ -199,7 +201,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict):
-            raise UsageError(f"{path}, line {number}: {_kind_of(row)} where an object belongs")
+            raise UsageError(f"{path}, line {number}: {kind_of(row)} where an object belongs")
         yield row
 
 
@@ -228,10 +230,10 @@ def _json_documents(path: Path) -> Iterator[Row]:
         lists = [v for v in rows.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         rows = lists[0] if len(lists) == 1 else [rows]
     if not isinstance(rows, list):
-        raise UsageError(f"{path}: {_kind_of(rows)} where a list of objects belongs")
+        raise UsageError(f"{path}: {kind_of(rows)} where a list of objects belongs")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise UsageError(f"{path}, item {number}: {_kind_of(row)} where an object belongs")
+            raise UsageError(f"{path}, item {number}: {kind_of(row)} where an object belongs")
         yield row
 
 
