@@ -55,7 +55,8 @@ loads = options(
     click.option("--ramp", metavar="LO,HI", help="Open loop whose rate rises from LO to HI requests per second."),
     click.option("--trace", help="Replay recorded arrivals (Azure CSV, Mooncake JSONL); comma list sweeps."),
     click.option("--search", metavar="LO,HI", help="Find the highest rate between LO and HI that meets --slo."),
-    click.option("--mlperf", help="singlestream, offline, or server,RATE."),
+    click.option("--mlperf", help="singlestream, server,RATE, offline, or in process offline,BATCH."),
+    click.option("--reference", help="Whose quality MLPerf needs: deployment=fp16, or quality=0.71,output_tokens=52."),
     click.option("--duration", type=click.FloatRange(min=0.001), metavar="S", help="Seconds that a load goes on."),
     click.option("--slo", help="Limits, e.g. ttft_s=1,tpot_s=0.05,percentile=99."),
     click.option(

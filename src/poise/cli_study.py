@@ -39,6 +39,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     mlperf: str | None = None
     duration: float | None = None
     slo: str | None = None
+    reference: str | None = None
     requests: int | None = None
     max_tokens: int | None = None
     prompt_tokens: int | None = None
@@ -140,8 +141,9 @@ def _loads(flags: Flags) -> list[dict[str, Any]]:
     if flags.search:
         loads.append({"search": "open", "between": [_number(word) for word in words(flags.search)]})
     if flags.mlperf:
-        scenario, *rate = words(flags.mlperf)
-        loads.append({"mlperf": scenario} | ({"rate": _number(",".join(rate))} if rate else {}))
+        scenario, *number = words(flags.mlperf)
+        key = "at_once" if scenario == "offline" else "rate"
+        loads.append({"mlperf": scenario} | ({key: _number(",".join(number))} if number else {}))
     return loads
 
 
@@ -188,12 +190,13 @@ def _adjust(study: Study, flags: Flags) -> Study:
     lengths = {k: v for k, v in {"requests": flags.requests, "duration_s": flags.duration}.items() if v is not None}
     if lengths:
         study = structs.replace(study, loads=[structs.replace(x, **lengths) for x in study.loads])
-    if flags.slo:
-        slo = option_pairs(words(flags.slo), "--slo")
-        analysis = study_from(
-            Document({**study_builtins(study), "analysis": {"slo": slo}}, "--slo"), study.base_dir, ""
-        )
-        study = structs.replace(study, analysis=structs.replace(study.analysis, slo=analysis.analysis.slo))
+    for part, text in {"slo": flags.slo, "reference": flags.reference}.items():
+        if text:
+            given = {part: option_pairs(words(text), f"--{part}")}
+            read = study_from(
+                Document({**study_builtins(study), "analysis": given}, f"--{part}"), study.base_dir, ""
+            ).analysis
+            study = structs.replace(study, analysis=structs.replace(study.analysis, **{part: getattr(read, part)}))
     if flags.limit is not None:
         if flags.limit < 1:
             raise UsageError("--limit must be at least 1")

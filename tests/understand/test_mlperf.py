@@ -84,3 +84,82 @@ def test_offline_is_throughput(tmp_path: Path) -> None:
     found = measured(tmp_path / "r", Load("mlperf", 1, scenario="offline"), [0.5] * 9)
     assert found["mlperf_samples_s"].value == found["requests_s"].value
     assert found["mlperf_tok_s"].value == found["system_tok_s"].value
+
+
+# ---------------------------------------------------------------- the rule on quality
+
+
+def scenario(
+    path: Path, reference: dict[str, Any], *, right: int = 95, tokens: int = 50, name: str = "offline"
+) -> CellSummary:
+    """A system with `right` of 100 answers against one with 95 of 100 and 50 tokens an answer."""
+    load = Load("mlperf", 1, scenario=name)  # type: ignore[arg-type]
+
+    def items(right: int, tokens: int) -> list[Any]:
+        return [
+            asked(str(i), "x", "x" if i < right else "y", sent_s=float(i), e2e_s=0.5, output_tokens=tokens)
+            for i in range(100)
+        ]
+
+    cells = [
+        cell("m", "t", items(right, tokens), load=load, deployment="int8"),
+        cell("m", "t", items(95, 50), deployment="fp16"),
+    ]
+    write_run(path / "r", cells, Analysis(reference=reference))
+    return poise.summarize(path / "r").cell(deployment="int8")
+
+
+REFERENCES: list[dict[str, Any]] = [{"deployment": "fp16"}, {"exact_match": 0.95, "output_tokens": 50}]
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize(
+    ("right", "tokens", "missed"),
+    [
+        (95, 50, []),
+        (100, 54, []),
+        (94, 50, ["exact_match 0.94 is 98.9% [", "of the reference's 0.95 (at least 0.99 of it)"]),
+        (95, 44, ["output_tokens 44 is 88.0% [88.0%, 88.0%] of the reference's 50 (90% to 110%)"]),
+        (95, 56, ["output_tokens 56 is 112.0%"]),
+        (90, 56, ["exact_match 0.9 is 94.7%", "output_tokens 56"]),
+    ],
+)
+def test_a_speed_counts_only_with_the_references_quality_and_length(
+    tmp_path: Path, reference: dict[str, Any], right: int, tokens: int, missed: list[str]
+) -> None:
+    found = scenario(tmp_path, reference, right=right, tokens=tokens)
+    [check] = [c for c in found.checks if c.code == "mlperf_reference"]
+    if missed:
+        assert check.level == "warn" and all(part in check.evidence for part in missed)
+        assert found["mlperf_samples_s"].value is None
+        assert str(found["mlperf_samples_s"].reason).startswith("not valid: ")
+    else:
+        assert check.level == "info" and check.evidence.startswith("valid: exact_match")
+        assert found["mlperf_samples_s"].value == found["requests_s"].value
+    share = found["mlperf_share.exact_match"]
+    assert share.value == pytest.approx(right / 95) and "taken as exact" in share.method
+
+
+def test_the_share_may_be_another_one(tmp_path: Path) -> None:
+    strict = scenario(tmp_path / "a", {"deployment": "fp16", "share": 0.999}, right=95)
+    loose = scenario(tmp_path / "b", {"deployment": "fp16", "share": 0.9}, right=90)
+    assert strict["mlperf_samples_s"].value and loose["mlperf_samples_s"].value
+    assert scenario(tmp_path / "c", {"deployment": "fp16", "share": 0.999}, right=94)["mlperf_samples_s"].value is None
+
+
+def test_a_reference_that_is_not_one_cell_is_none(tmp_path: Path) -> None:
+    for number, (reference, said) in enumerate(
+        [({"deployment": "bf16"}, "0 cells"), ({"model": "m"}, None), ({"deployment": "*", "load": "closed*"}, None)]
+    ):
+        found = scenario(tmp_path / str(number), reference)
+        reason = found["mlperf_samples_s"].reason
+        assert reason is None if said is None else said in str(reason)
+    unknown = scenario(tmp_path / "u", {"rouge1": 44.0})
+    assert "rouge1 is not known here" in str(unknown["mlperf_tok_s"].reason)
+
+
+def test_without_a_reference_the_rule_is_said_to_be_open(tmp_path: Path) -> None:
+    found = scenario(tmp_path, {}, name="singlestream")
+    [check] = [c for c in found.checks if c.code == "mlperf_reference"]
+    assert check.level == "info" and "no reference is named" in check.evidence
+    assert found["mlperf_latency_s"].value == pytest.approx(0.5)

@@ -424,6 +424,8 @@ def _missing_capability(backend: Any, deployment: Deployment, mode: Mode, load: 
     for need in needed:
         capability, advice = NEEDS[need]
         if capability not in there:
+            if need == "concurrent" and load.scenario == "offline" and "batch" in there:
+                advice = "takes requests in batches; say of how many: {mlperf: offline, at_once: 16}"
             return f"not measurable: {deployment.backend} {advice}"
     return None
 

@@ -19,7 +19,7 @@ OF_KIND: dict[str, tuple[str, ...]] = {
     "ramp": ARRIVALS,
     "trace": ("scale",),
     "search": ("between", *ARRIVALS),
-    "mlperf": ("rate",),
+    "mlperf": ("rate", "at_once"),
 }
 """Kind -> the keys that only it may have."""
 SCENARIOS = ("singlestream", "server", "offline")
@@ -96,7 +96,11 @@ def _mlperf(doc: Document, where: Where, value: dict[str, Any]) -> list[dict[str
         raise doc.error(where, "scenario server needs a rate, in requests per second; the others have none")
     if rate is not None and not (_number(rate) and rate > 0):
         raise doc.error((*where, "rate"), f"{rate!r} is not a positive rate")
-    return [{"scenario": scenario, "value": rate or 1}]
+    at_once = value.get("at_once")
+    whole = at_once is None or (_number(at_once) and at_once > 0 and at_once == int(at_once))
+    if not whole or (at_once is not None and scenario != "offline"):
+        raise doc.error((*where, "at_once"), f"{at_once!r}: scenario offline may say how many at once, a whole number")
+    return [{"scenario": scenario, "value": rate or 1, "at_once": None if at_once is None else int(at_once)}]
 
 
 def _pair(doc: Document, where: Where, value: Any, least: float) -> tuple[float, float]:

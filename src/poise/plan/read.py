@@ -193,6 +193,15 @@ def _analysis(doc: Document, value: Any) -> Analysis:
             raise doc.error((*where, "slo", name), f"unknown limit {name!r}{registry.did_you_mean(name, LIMITS)}")
         if not 0 < limit < (100 if name == "percentile" else math.inf):
             raise doc.error((*where, "slo", name), f"{limit!r} is no possible limit")
+    for name, given in analysis.reference.items():
+        place = (*where, "reference", name)
+        if name in (*SELECTORS, "run") and name != "task":
+            if not isinstance(given, str):
+                raise doc.error(place, f"{given!r} is no name")
+        elif isinstance(given, str) or not 0 < given < math.inf:
+            raise doc.error(place, f"{given!r} is no positive number; a cell is chosen by model, deployment, load, run")
+        elif name == "share" and given > 1:
+            raise doc.error(place, f"{given!r} is more than 1, the reference's whole quality")
     if not 0 <= analysis.weight <= 1:
         raise doc.error((*where, "weight"), "must lie between 0 (speed alone) and 1 (quality alone)")
     return analysis

@@ -109,6 +109,8 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """ramp: the rate it begins with; search: the lowest rate to try."""
     scenario: Literal["singlestream", "server", "offline"] | None = None
     """mlperf: one at a time, at Poisson arrivals, or everything at once."""
+    at_once: int | None = None
+    """mlperf offline: sequences that an engine in process takes at once; None: a server takes what it is sent."""
     trace: str | None = None
     """trace: the file, relative to the study."""
     trace_sha: str = ""
@@ -125,11 +127,15 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
         """How it is driven: so many in flight, static batches, or absolute due times."""
         if self.kind in ("closed", "batch"):
             return self.kind
+        if self.at_once is not None:
+            return "batch"
         return "closed" if self.scenario in ("singlestream", "offline") else "open"
 
     @property
     def width(self) -> int:
         """Requests that start at once: connections worth opening beforehand."""
+        if self.at_once is not None:
+            return self.at_once
         if self.scenario is not None and self.form == "closed":
             return 1 if self.scenario == "singlestream" else self.max_in_flight
         return 64 if self.form == "open" else int(self.value)
@@ -143,7 +149,8 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     def label(self) -> str:
         number = f"{self.value:g}" if self.low is None else f"{self.low:g}-{self.value:g}"
         if self.scenario is not None:
-            return f"mlperf {self.scenario}" + (f" {number}/s" if self.form == "open" else "")
+            size = f" at once {self.at_once}" if self.at_once is not None else ""
+            return f"mlperf {self.scenario}" + (f" {number}/s" if self.form == "open" else size)
         if self.trace is not None:
             return f"trace {PurePath(self.trace).name}" + ("" if self.value == 1 else f" x{number}")
         if self.form != "open":
@@ -163,6 +170,9 @@ class Analysis(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     stall_s: float | None = None
     """A gap between chunks longer than this is a stall; None: ten times the cell's median gap, at least 0.1 s."""
     gates: list[str] = field(default_factory=list)
+    reference: dict[str, str | float] = field(default_factory=dict)
+    """What MLPerf-like scenarios are held against: a cell, by model, deployment, load or run; or its numbers, as
+    `{quality: 0.71, output_tokens: 52}`. `share`: how much of its quality must be reached (.99)."""
 
 
 class Override(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

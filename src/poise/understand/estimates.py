@@ -135,8 +135,14 @@ def times(data: CellData) -> dict[str, Estimate]:
     reason = "not a static batch"
     found["batch_s"] = mean(data, np.where(batched & c.ok, c.batch_s, np.nan), "s", "lower", reason, timed=True)
     found["amortized_s"] = mean(data, amortized, "s", "lower", reason, timed=True)
-    found["output_tokens.mean"] = mean(data, np.where(c.ok, c.n_out, np.nan), "tok", None, why["n_out"])
+    found["output_tokens.mean"] = output_tokens(data)
     return found
+
+
+def output_tokens(data: CellData) -> Estimate:
+    """Mean length of the answers."""
+    c = data.columns
+    return mean(data, np.where(c.ok, c.n_out, np.nan), "tok", None, _time_reasons(data)["n_out"])
 
 
 def _family(

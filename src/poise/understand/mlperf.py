@@ -8,17 +8,20 @@ Source: MLCommons inference rules, early stopping, and the estimate that LoadGen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from poise.types import Estimate
+from poise.types import CellSummary, Estimate
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData
 from poise.understand.knee import PERCENTILE, from_due
+from poise.understand.mlperf_rule import Held
 
 CONFIDENCE = 0.99
 SINGLE_STREAM = 0.9
+WORDS = {"mlperf_latency_s": "s at p90", "mlperf_samples_s": "samples/s", "mlperf_tok_s": "tokens/s"}
 
 
 def smallest_n(t: int, p: float) -> int:
@@ -62,16 +65,31 @@ def reported(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], p: float
     return Estimate(value, None, None, n, "s", "lower", method, reason)
 
 
-def mlperf(data: CellData, numbers: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """A scenario's own results: a latency (singlestream), throughput (offline), throughput within limits (server)."""
-    scenario, c = data.cell.load.scenario, data.columns
-    if scenario is None or not len(c):
+def mlperf(data: CellData, numbers: Mapping[str, Estimate], against: Held | None) -> dict[str, Estimate]:
+    """A scenario's own results: a latency (singlestream), throughput (offline), throughput within limits (server).
+
+    They are valid only if quality and answer lengths are those of the reference, where one is named.
+    """
+    if data.cell.load.scenario is None or not len(data.columns):
         return {}
+    found, reasons = _results(data, numbers)
+    if against is not None:
+        reasons += against.missed
+    if reasons:
+        invalid = "not valid: " + "; ".join(reasons)
+        of = [k for k in found if k in ("mlperf_latency_s", "mlperf_samples_s", "mlperf_tok_s")]
+        found |= {k: absent(invalid, found[k].unit, found[k].better) for k in of}
+    return found | (against.shares if against is not None else {})
+
+
+def _results(data: CellData, numbers: Mapping[str, Estimate]) -> tuple[dict[str, Estimate], list[str]]:
+    """The scenario's numbers, and why its speed does not count, as far as times say."""
+    scenario, c = data.cell.load.scenario, data.columns
     if scenario == "singlestream":
-        return {"mlperf_latency_s": reported(from_due(c, "e2e_s"), SINGLE_STREAM)}
+        return {"mlperf_latency_s": reported(from_due(c, "e2e_s"), SINGLE_STREAM)}, []
     found = {"mlperf_samples_s": numbers["requests_s"], "mlperf_tok_s": numbers["system_tok_s"]}
     if scenario == "offline":
-        return found
+        return found, []
     p = data.analysis.slo.get(PERCENTILE, 99) / 100
     reasons = []
     limits = {name: most for name, most in data.analysis.slo.items() if name != PERCENTILE}
@@ -85,9 +103,12 @@ def mlperf(data: CellData, numbers: Mapping[str, Estimate]) -> dict[str, Estimat
             if most is None or over > most:
                 need = smallest_n(over, p)
                 reasons.append(f"{over} of {n} requests are over {name} {limits[name]:g} s, which takes {need} to pass")
-    if not limits:
-        reasons = ["the study names no limits (analysis.slo)"]
-    if reasons:
-        invalid = "not valid: " + "; ".join(reasons)
-        found |= {k: absent(invalid, found[k].unit, "higher") for k in ("mlperf_samples_s", "mlperf_tok_s")}
-    return found
+    return found, reasons if limits else ["the study names no limits (analysis.slo)"]
+
+
+def scenario_sentence(cell: CellSummary) -> str:
+    """A scenario's result in one clause of the verdict."""
+    found = {k: e for k, e in cell.estimates.items() if k in ("mlperf_latency_s", "mlperf_samples_s", "mlperf_tok_s")}
+    known = [f"{e.value:.4g} {WORDS[k]}" for k, e in found.items() if e.value is not None and math.isfinite(e.value)]
+    reason = next((e.reason for e in found.values() if e.value is None and e.reason), "no result")
+    return f"{cell.load}, {cell.model} on {cell.deployment}, {cell.task}: {' and '.join(known) or reason}"

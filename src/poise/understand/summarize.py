@@ -26,7 +26,8 @@ from poise.understand.estimates import absent
 from poise.understand.gather import CellData, failures, gather, state_of
 from poise.understand.judges import agreement, sentence
 from poise.understand.knee import knee, knee_sentence
-from poise.understand.mlperf import mlperf
+from poise.understand.mlperf import mlperf, scenario_sentence
+from poise.understand.mlperf_rule import held, rule_check
 from poise.understand.outcome import by_outcome
 from poise.understand.resources import resources
 from poise.understand.score import keep
@@ -60,7 +61,7 @@ def summarize(runs: Source | Sequence[Source], allow_code: bool = False) -> Summ
         runs=list(dict.fromkeys(c.run for c in cells)) or [r.name for r in opened],
         cells=found,
         models=[model_summary(s, grouped.get((s.model, s.deployment, s.load), {})) for s in ranked],
-        verdict=_with_knees(_judged(verdict(ranked, found), sentence(cells)), found),
+        verdict=_with_scenarios(_with_knees(_judged(verdict(ranked, found), sentence(cells)), found), found),
     )
     if len(opened) == 1:
         keep(opened[0].path, "summary.json", to_json(summary))
@@ -82,6 +83,12 @@ def _with_knees(found: Verdict, cells: Sequence[CellSummary]) -> Verdict:
     text = "; ".join([found.text, *map(knee_sentence, said.values())])
     facts = [{"cell": id, "knee_rps": msgspec.to_builtins(c["knee_rps"])} for id, c in said.items()]
     return Verdict(text, {**found.facts, "knees": facts})
+
+
+def _with_scenarios(found: Verdict, cells: Sequence[CellSummary]) -> Verdict:
+    """The verdict, and what MLPerf-like scenarios came to."""
+    said = [scenario_sentence(c) for c in cells if any(name.startswith("mlperf_") for name in c.estimates)]
+    return Verdict("; ".join([found.text, *said]), found.facts) if said else found
 
 
 def to_json(summary: Summary) -> bytes:
@@ -113,8 +120,10 @@ def _cell(
     numbers = quality.quality(data) | _balanced(marks, data.scores.unscored or reason or why) | estimates.times(data)
     numbers |= stalls(data) | estimates.throughput(data) | delivered(data) | client(data) | at_limit(data)
     numbers |= by_outcome(data) | agreement(data, cells) | resources(data) | _cost(data)
-    numbers |= mlperf(data, numbers)
+    against = held(data, cells, numbers)
+    numbers |= mlperf(data, numbers, against)
     tables, found = quality.tables(data), checks(data, cells)
+    found += [check] if (check := rule_check(data, against)) else []
     if data.cell.load.kind == "search":
         numbers, tables = knee(data, cells)
     if id(data) in effects:
