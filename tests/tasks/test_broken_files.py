@@ -73,8 +73,7 @@ def test_other_line_ends_marks_and_compression_change_nothing(task, tmp_path):
         (tmp_path / name).write_bytes(damage(text.encode()))
         read.append(items(task, tmp_path / name))
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
-    if task != "continuation":  # its ids are the names of its files
-        read.append(items(task, tmp_path / f"{name}.gz"))
+    read.append(items(task, tmp_path / f"{name}.gz"))
     assert read[0] and all(others == read[0] for others in read)
 
 
@@ -98,3 +97,13 @@ def test_rows_of_mmlu_lack_no_column(tmp_path):
     (tmp_path / "anatomy_test.csv").write_text('"q",a,b,c,d,A\n"r",a\n')
     with pytest.raises(UsageError, match="line 2: 2 columns"):
         items("multiple-choice", tmp_path)
+
+
+@pytest.mark.parametrize("task", ["continuation", "perplexity"])
+def test_files_of_one_name_in_two_folders_are_told_apart(task, tmp_path):
+    name, text = FILES[task]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text)
+    found = [sample.id for sample in items(task, tmp_path)]
+    assert len(found) == len(set(found)) and {i[:2] for i in found} == {"a/", "b/"}

@@ -27,7 +27,8 @@ def print_plan(
     if as_json:
         sys.stdout.buffer.write(_json(plan, cells, memory, memory_available, problems))
         return
-    console.print(f"{len(cells)} cells, {plan.requests} requests, {_time(cells)}, {_disk(cells)}{_usd(cells)}\n")
+    counted = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(cells), "cell"), (plan.requests, "request")))
+    console.print(f"{counted}, {_time(cells)}, {_disk(cells)}{_usd(cells)}\n")
     console.print(
         table(
             ["model", "deployment", "task", "load", "requests", "about", ""],

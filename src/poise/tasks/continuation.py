@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from poise.tasks.data import files_of, need, read_lines, whole
+from poise.tasks.data import files_of, name_within, need, read_lines, whole
 from poise.types import Sample, UsageError
 
 SUFFIXES = (".py", ".js", ".ts", ".java", ".c", ".cpp", ".h", ".go", ".rs", ".rb", ".sh", ".txt", ".md")
@@ -32,7 +32,7 @@ class Continuation:
         context, wanted = whole(options, "context", 32, self.name), whole(options, "lines", 4, self.name)
         found = False
         for path in files_of(source, SUFFIXES):
-            lines = list(read_lines(path))
+            lines, name = list(read_lines(path)), name_within(path, source)
             start = 0
             while start + context + wanted <= len(lines):
                 cut = start + context
@@ -42,7 +42,7 @@ class Continuation:
                 if cut + wanted <= len(lines) and target:
                     found = True
                     fields = {"text": "\n".join(lines[start:cut]) + "\n", "lines": wanted}
-                    yield Sample(f"{path.name}:{cut + 1}", fields, target, cluster=str(path.name))
+                    yield Sample(f"{name}:{cut + 1}", fields, target, cluster=name)
                 start = cut + wanted
         if not found:
             raise UsageError(f"{source}: no file is longer than {context} + {wanted} lines")

@@ -108,6 +108,13 @@ def files_of(source: str | Path, suffixes: Sequence[str] = SUFFIXES) -> list[Pat
     return found
 
 
+def name_within(path: Path, source: str | Path) -> str:
+    """What to call a file of a source: its path below the folder, or its name; without `.gz`."""
+    root = Path(source).expanduser()
+    name = path.name if path == root else path.relative_to(root).as_posix()
+    return name[:-3] if name.lower().endswith(".gz") else name
+
+
 def _kind(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 

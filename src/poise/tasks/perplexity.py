@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from poise.tasks.data import files_of, need, read_lines
+from poise.tasks.data import files_of, name_within, need, read_lines
 from poise.types import Sample, UsageError
 
 _TITLE = re.compile(r" = [^=].* = ")
@@ -34,8 +34,9 @@ class Perplexity:
         if split not in (None, "article", "file", "line"):
             raise UsageError(f"perplexity: split must be article, file or line, not {split!r}")
         found = False
-        for path in files_of(need(data, self.name, "wikitext/test.txt"), (".txt",)):
-            lines, name = list(read_lines(path)), path.name.removesuffix(".gz").removesuffix(".txt")
+        source = need(data, self.name, "wikitext/test.txt")
+        for path in files_of(source, (".txt",)):
+            lines, name = list(read_lines(path)), name_within(path, source).removesuffix(".txt")
             titled = any(_TITLE.fullmatch(line) for line in lines)
             for number, text in enumerate(_documents(lines, split or ("article" if titled else "file"))):
                 if text.strip():
