@@ -22,6 +22,7 @@ import itertools
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,8 @@ class Measured(msgspec.Struct):
     """CPU seconds of the client from the command's start to its end."""
     server_s: float | None
     """CPU seconds of the server meanwhile."""
+    writes: int | None
+    """Write calls of the server from its start, by the kernel's count."""
     end_s: float
     """First measured request to the last parsed record written (--wire: to the end of the last answer)."""
 
@@ -133,6 +136,7 @@ def by_command(
             family = Family(client.pid, server)
             code = client.wait()
             family.stop()
+            writes = write_calls(server)
     if code:
         sys.exit(f"poise run failed:\n{(folder / 'out.txt').read_text()}")
     [cell] = open_run(folder / "run").cells()
@@ -153,6 +157,7 @@ def by_command(
         (begin - started) / 1e9,
         family.history[-1][1],
         server_s,
+        writes,
         (last - first) / 1e9,
     )
 
@@ -209,7 +214,7 @@ def by_wire(
     prompts = {r.id: prompt_sha(r.messages[-1].content) for r in requests if r.messages}
     rss_mb = psutil.Process().memory_info().rss / 1e6
     return Measured(
-        records, prompts, read_truth(truth, set(prompts.values())), cpu_s, 0.0, rss_mb, 0.0, cpu_s, None, wall_s
+        records, prompts, read_truth(truth, set(prompts.values())), cpu_s, 0.0, rss_mb, 0.0, cpu_s, None, None, wall_s
     )
 
 
@@ -271,7 +276,7 @@ def by_bare(
         records.append(drive.record(Request(str(i), str(i), "generate", ""), raw, answer, "measure", 0, 1))
     prompts = {str(i): prompt_sha(f"question {i}") for i in range(n)}
     found = read_truth(truth, set(prompts.values()))
-    return Measured(records, prompts, found, spent_s, 0.0, resident_mb(os.getpid()), 0.0, spent_s, None, 0.0)
+    return Measured(records, prompts, found, spent_s, 0.0, resident_mb(os.getpid()), 0.0, spent_s, None, None, 0.0)
 
 
 class Family:
@@ -326,6 +331,12 @@ def resident_mb(pid: int) -> float:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
         return 0.0
+
+
+def write_calls(pid: int) -> int:
+    """How often a process has called write so far."""
+    lines = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(lines["syscw"])
 
 
 def busy_s() -> float:
@@ -391,11 +402,18 @@ def streams(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
 
 
 def speed(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
-    for case, server in (("a write an event", {}), ("a write an answer", {"one_write": True})):
+    yield from writes()
+    servers = (
+        ("a write an event", {}),
+        ("a write an event, coalesced", {"coalesce": True}),
+        ("a write an answer", {"one_write": True}),
+    )
+    for case, server in servers:
         m = measure(fresh(folder), 64 * 100, {"closed": 64}, 128, {}, server)
-        chunks = sum(len(r.pieces) for r in m.records)
+        chunks, events = sum(len(r.pieces) for r in m.records), sum(len(t["sent_ns"]) for t in m.truth.values())
         name = "chunks, parsed and on disk" if whole else "chunks received and stamped"
         busy = "" if m.server_s is None else f"server {m.server_s / m.end_s:.0%} busy"
+        busy += "" if m.writes is None else f", {m.writes / events:.3f} writes an event"
         least = ">= 100000" if whole else ">= 250000"
         yield Figure("speed", f"64 streams, no pauses, {case}", name, chunks / m.end_s, "/s", least, busy)
     m = measure(fresh(folder), 40_000, {"closed": 64}, 16, {"stream": False}, {})
@@ -404,6 +422,27 @@ def speed(measure: Any, whole: bool, folder: Path) -> Iterator[Figure]:
     yield Figure("speed", "64 connections, not streamed", "requests", rate, "/s", ">= 8000", busy)
     if whole:
         yield from shared(folder)
+
+
+def writes() -> Iterator[Figure]:
+    """What a server's core allows: small writes in a bare loop, to a reader on the other core that throws them away."""
+    for case, at_once in (("each sent at once", 1), ("coalesced", 0)):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            code = f"import socket as s; c = s.create_connection(('127.0.0.1', {port}))\nwhile c.recv(1 << 18): pass"
+            reader = subprocess.Popen([*on(CLIENT_CORE), sys.executable, "-c", code])
+            connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, at_once)
+        usual = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {SERVER_CORE})
+        start, data = time.perf_counter(), b"x" * 150
+        for _ in range(300_000):
+            connection.send(data)
+        rate = 300_000 / (time.perf_counter() - start)
+        os.sched_setaffinity(0, usual)
+        connection.close()
+        reader.wait()
+        yield Figure("speed", f"a bare loop of writes, {case}", "writes of 150 bytes", rate, "/s")
 
 
 def shared(folder: Path) -> Iterator[Figure]:

@@ -221,3 +221,13 @@ def test_command_line():
     assert said(reply) == "w0 w1 " and b"[DONE]" not in reply
     wrong = subprocess.run([*command, "--tokens", "many"], check=False, capture_output=True, text=True)
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr and "tokens" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "config", [{"coalesce": True}, {"coalesce": True, "keep_alive": False}, {"one_write": True}, {}]
+)
+def test_the_same_bytes_and_truth_however_they_are_written(config, tmp_path):
+    path = tmp_path / "truth"
+    replies = talk(MockConfig(tokens=300, truth=str(path), **config), *(chat(f"q{k}") for k in range(5)))
+    assert {said(reply) for reply in replies} == {"".join(f"w{i} " for i in range(300))}
+    assert [len(line["sent_ns"]) for line in truth_of(path).values()] == [302] * 5

@@ -59,6 +59,9 @@ class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
     truth: str | None = None
     """File of the truth log."""
     keep_alive: bool = True
+    coalesce: bool = False
+    """Every event is a write of its own, but the kernel may put together what is written faster than it sends (Nagle's
+    algorithm), until the answer ends. Else it sends every event at once (TCP_NODELAY), as servers mostly have it."""
     one_write: bool = False
     """Where all times are 0: a stream's events in one write, not one each."""
 

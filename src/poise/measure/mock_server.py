@@ -161,13 +161,16 @@ class _Reply:
 
     def _at_once(self) -> None:
         """The server as fast as it can be: event by event, each a write of its own unless one write is asked for."""
-        frames = self.plan.frames
+        first, *rest = self.plan.frames
         if self.server.config.one_write:
-            frames = [b"".join(frames)]
-        for frame in frames:
-            self.sent_ns.append(now())
-            self._send(frame)
-        self.sent_ns += self.sent_ns[-1:] * (len(self.plan.frames) - len(frames))
+            first, rest = first + b"".join(rest), []
+        self.sent_ns.append(now())
+        self._send(first)
+        send, sent = self.connection.send, self.sent_ns.append
+        for frame in rest:
+            sent(now())
+            send(frame)
+        self.sent_ns += self.sent_ns[-1:] * (len(self.plan.frames) - len(self.sent_ns))
         self._finished()
 
     def _send(self, frame: bytes) -> None:
@@ -214,6 +217,9 @@ class _Reply:
 
     def _finished(self) -> None:
         self.server.served += 1
+        if self.server.config.coalesce:
+            self.connection.at_once(True)
+            self.connection.at_once(False)
         if not self.server.config.keep_alive:
             self.connection.hang_up()
         self.server.end(self)
@@ -245,6 +251,8 @@ class _Connection(asyncio.Protocol):
         self.write = self.transport.write
         self.fd = self.transport.get_extra_info("socket").fileno()
         self.parser = httptools.HttpRequestParser(self)
+        if self.server.config.coalesce:
+            self.at_once(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -295,6 +303,11 @@ class _Connection(asyncio.Protocol):
                 data = data[os.write(self.fd, data) :]
         if data:
             self.write(data)
+
+    def at_once(self, wanted: bool) -> None:
+        """Whether the kernel sends every write at once, also what it holds back now."""
+        with contextlib.suppress(OSError):
+            self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, wanted)
 
     def hang_up(self) -> None:
         self.transport.close()
