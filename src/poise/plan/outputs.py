@@ -13,7 +13,9 @@ from typing import Any
 
 from msgspec import structs
 
-from poise.plan.build import Drawn, Plan, make_cell
+from poise.plan.build import Plan
+from poise.plan.cell import make_cell
+from poise.plan.draw import Drawn
 from poise.plan.kept import Kept
 from poise.plan.read import load_study
 from poise.plan.spec import Deployment

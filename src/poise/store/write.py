@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from poise.plan.build import Items, Plan, label
+from poise.plan.build import Plan, label
+from poise.plan.draw import Items
 from poise.plan.spec import Cell
 from poise.store.run import CellFolder, Manifest, Outcome, Run, check_format, encode_pretty, write_atomic
 from poise.types import FORMAT, PoiseError, UsageError
