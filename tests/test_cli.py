@@ -148,6 +148,14 @@ def test_an_engine_that_nobody_names_is_the_usual_one(flags: list[str], backend:
     assert f"backend: {backend}\n" in printed.stdout
 
 
+def test_what_a_server_calls_by_a_path_is_a_name_there(tmp_path: Path) -> None:
+    (tmp_path / "llama").mkdir()
+    for path in ("/models/llama", "./llama"):
+        printed = poise("plan", "--yaml", "-m", path, "--base-url", "http://127.0.0.1:9/v1", "-t", "mini", cwd=tmp_path)
+        assert printed.returncode == 0, printed.stderr
+        assert f"- name: llama\n  source:\n    api: {path}\n" in printed.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

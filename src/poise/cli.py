@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from poise import cli_options as option
-from poise.cli_idealize import idealize, roofline
+from poise.cli_idealize import idealize
+from poise.cli_roofline import roofline
 from poise.cli_run import demo, judge, plan, run
 from poise.types import PoiseError, UsageError
 

@@ -1,10 +1,7 @@
-"""The commands `poise idealize fit | predict | profile | apply` and `poise roofline`: read, call, print."""
+"""The commands `poise idealize fit | predict | profile | apply`: read, call, print."""
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +9,15 @@ import click
 import msgspec
 
 from poise import cli_options as option
+from poise.cli_print import as_table, print_json, print_lines, written
 from poise.types import UsageError
 
-ABOVE_ZERO = click.FloatRange(min=0)
 coefficients = click.argument("coefficients", type=option.PATH)
 model_name = click.option("--model", help="Which model of the file.")
 price = option.options(
     click.option("--accelerators", type=option.COUNT, default=1, help="Accelerators that T was measured on."),
-    click.option("--power-w", type=ABOVE_ZERO, help="Power of one accelerator, for energy."),
-    click.option("--per-hour-usd", type=ABOVE_ZERO, help="Price of one accelerator per hour."),
+    click.option("--power-w", type=option.NOT_NEGATIVE, help="Power of one accelerator, for energy."),
+    click.option("--per-hour-usd", type=option.NOT_NEGATIVE, help="Price of one accelerator per hour."),
     click.option("--price-date", help="When that price was read, YYYY-MM-DD."),
 )
 
@@ -42,12 +39,13 @@ def fit(points: Path, method: str, denoised: bool, out: Path | None, as_json: bo
     POINTS is a CSV file (prompt_tokens,output_tokens,runtime_s[,model][,at_s]) or a run folder.
     """
     from poise.report.idealized import fit_lines
+    from poise.store.run import open_run
     from poise.understand import idealize, idealize_files
     from poise.understand.idealize_apply import run_points
 
     if method not in ("default", "paper"):
         raise UsageError(f"unknown method {method!r}; there are: default, paper")
-    found = run_points(_run(points)) if points.is_dir() else idealize_files.read_points(points)
+    found = run_points(open_run(points)) if points.is_dir() else idealize_files.read_points(points)
     fits = [
         idealize.fit([p for p in found if p.model == name], method, denoised)  # type: ignore[arg-type]
         for name in dict.fromkeys(p.model for p in found)
@@ -60,11 +58,11 @@ def fit(points: Path, method: str, denoised: bool, out: Path | None, as_json: bo
         notes = {f.coefficients.model: {"method": f.method, "denoised": f.denoised, "points": f.n} for f in fits}
         idealize_files.write_coefficients(out, [f.coefficients for f in fits], notes)
     if as_json:
-        _print_json([msgspec.to_builtins(f) | {"noise": noises[f.coefficients.model]} for f in fits])
+        print_json([msgspec.to_builtins(f) | {"noise": noises[f.coefficients.model]} for f in fits])
         return
     for f in fits:
-        _print(fit_lines(f, noises[f.coefficients.model], drifts[f.coefficients.model]))
-    _written(out)
+        print_lines(fit_lines(f, noises[f.coefficients.model], drifts[f.coefficients.model]))
+    written(out)
 
 
 @idealize.command()
@@ -101,10 +99,10 @@ def predict(
     energy = cost.idealized_energy([seconds], accelerators, power_w)
     if as_json:
         given = {"model": chosen.model, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "mode": mode}
-        _print_json(given | {"runtime_s": seconds, "cost": price, "energy": energy})
+        print_json(given | {"runtime_s": seconds, "cost": price, "energy": energy})
         return
     what = f"{chosen.model}, {prompt_tokens} prompt and {output_tokens} output tokens ({mode})"
-    _print(prediction_lines(seconds, what, price, energy.per_request_j))
+    print_lines(prediction_lines(seconds, what, price, energy.per_request_j))
 
 
 @idealize.command()
@@ -121,7 +119,7 @@ def predict(
 @click.option("--name", help="Name in the coefficient file.")
 @option.backend_option
 @click.option("--max-prompt", type=click.IntRange(min=3), help="Longest prompt of the grid.")
-@click.option("--per-hour-usd", type=ABOVE_ZERO, help="Price of one accelerator per hour.")
+@click.option("--per-hour-usd", type=option.NOT_NEGATIVE, help="Price of one accelerator per hour.")
 @option.json
 def profile(
     model: str,
@@ -156,10 +154,10 @@ def profile(
         found = profile_points(profiler, plan, name or chosen.name)
     _keep_profile(found, out, save, profiler, batch)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
-    _print(profile_lines(found, per_hour_usd))
-    _written(out)
+    print_lines(profile_lines(found, per_hour_usd))
+    written(out)
 
 
 @idealize.command()
@@ -184,102 +182,18 @@ def apply(
     """
     from poise.plan.spec import Price
     from poise.report.idealized import applied_lines, applied_rows
+    from poise.store.run import open_run
     from poise.understand.idealize_apply import Hardware, apply
     from poise.understand.idealize_files import read_coefficients
 
     price = None if per_hour_usd is None else Price(per_hour_usd=per_hour_usd, date=price_date)
-    done = apply(_run(run), read_coefficients(coefficients), Hardware(accelerators, power_w, price), model)
+    done = apply(open_run(run), read_coefficients(coefficients), Hardware(accelerators, power_w, price), model)
     if as_json:
-        _print_json(done)
+        print_json(done)
         return
-    option.console(140).print(_table(applied_rows(done)))
-    _print(applied_lines(done))
-    _written(run / "derived" / "idealized.json")
-
-
-@click.command()
-@click.argument("model")
-@click.option("--hardware", required=True, help="Catalogue names, comma list: A100-80GB,H100.")
-@click.option("--accelerators", type=option.COUNT, help="Default: the fewest that hold it.")
-@click.option("--prompt-tokens", default=512, help="Prompt length.")
-@click.option("--output-tokens", default=128, help="Answer length.")
-@click.option("--batch", default=1, help="Equal sequences at once.")
-@click.option("--width", help="Weights as float16, int8, int4, q4_k_m …")
-@click.option("--kv-bits", default=16.0, help="Bits of a value in the KV cache.")
-@click.option("--compute-efficiency", "compute", default=0.5, help="Share of peak FLOP/s reached.")
-@click.option("--memory-efficiency", "memory", default=0.6, help="Share of peak bytes/s reached.")
-@click.option("--overhead-s", type=ABOVE_ZERO, default=0.0, help="Seconds added to every phase.")
-@click.option("--refit", type=option.PATH, help="CSV of measured points: refit both efficiencies from them.")
-@click.option("--against", type=option.PATH, help="Run folder: MFU, MBU and gap of its cells.")
-@click.option("--per-hour-usd", type=ABOVE_ZERO, help="Price of one accelerator per hour.")
-@click.option("--price-date", help="When that price was read, YYYY-MM-DD.")
-@option.json
-def roofline(
-    model: str,
-    hardware: str,
-    accelerators: int | None,
-    prompt_tokens: int,
-    output_tokens: int,
-    batch: int,
-    width: str | None,
-    kv_bits: float,
-    compute: float,
-    memory: float,
-    overhead_s: float,
-    refit: Path | None,
-    against: Path | None,
-    per_hour_usd: float | None,
-    price_date: str | None,
-    as_json: bool,
-) -> None:
-    """What a model would take on hardware you may not own.
-
-    Bytes, FLOPs, accelerators, times, cost, energy.
-
-    MODEL is a config.json, a model folder, or a name such as llama-2-7b.
-    """
-    from poise.plan.spec import Price
-    from poise.report.idealized import roofline_lines
-    from poise.understand import cost, idealize_files
-    from poise.understand import roofline as r
-    from poise.understand.hardware import hardware as find
-    from poise.understand.idealize import noise
-    from poise.understand.roofline_run import compare
-    from poise.understand.shapes import read_shape
-
-    for flag, share in (("--compute-efficiency", compute), ("--memory-efficiency", memory)):
-        if not 0 < share <= 2:
-            raise UsageError(f"{flag} is a share of the peak, above 0, not {share:g}")
-    shape = read_shape(model, width)
-    chips = [find(n.strip()) for n in hardware.split(",") if n.strip()]
-    if not chips:
-        raise UsageError("--hardware names no hardware; for example --hardware A100-80GB,H100")
-    results = []
-    for chip in chips:
-        efficiency = r.Efficiency(compute, memory, overhead_s)
-        if refit is not None:
-            measured = [(n.prompt_tokens, n.output_tokens, n.min_s) for n in noise(idealize_files.read_points(refit))]
-            count = accelerators or r.smallest_count(shape, chip, prompt_tokens + output_tokens, batch, kv_bits)
-            efficiency = r.refit(shape, r.Setting(chip, count, batch, efficiency, kv_bits), measured)
-        made = r.roofline(shape, chip, prompt_tokens, output_tokens, batch, accelerators, efficiency, kv_bits)
-        setting = r.Setting(chip, made.accelerators, batch, efficiency, kv_bits)
-        price = Price(per_hour_usd=per_hour_usd, date=price_date)
-        paid = cost.idealized_cost(price, [made.total_s / batch], made.accelerators)
-        results.append((made, efficiency, paid, compare(_run(against), shape, setting) if against else []))
-    if as_json:
-        _print_json([dict(zip(("roofline", "efficiency", "cost", "against"), result)) for result in results])
-        return
-    for result in results:
-        _print(roofline_lines(*result))
-
-
-# ---------------------------------------------------------------- reading
-
-
-def _run(path: Path) -> Any:
-    from poise.store.run import open_run
-
-    return open_run(path)
+    option.console(140).print(as_table(applied_rows(done)))
+    print_lines(applied_lines(done))
+    written(run / "derived" / "idealized.json")
 
 
 def _engine(model: str, backend: str, options: tuple[str, ...], random_weights: bool) -> tuple[Any, Any]:
@@ -308,47 +222,3 @@ def _keep_profile(found: Any, out: Path, save: Path | None, profiler: Any, batch
     write_coefficients(out, [found.coefficients], {found.coefficients.model: notes})
     if save is not None:
         write_points(save, found.points)
-
-
-# ---------------------------------------------------------------- printing
-
-
-def _print(lines: Iterable[str]) -> None:
-    from poise.report.text import visible
-
-    for line in lines:
-        print(visible(line, newlines=False))
-
-
-def _print_json(value: Any) -> None:
-    """Finite numbers only: an infinite or undefined one becomes null."""
-    print(msgspec.json.encode(_finite(msgspec.to_builtins(value))).decode())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list) else value
-
-
-def _written(path: Path | None) -> None:
-    if path is not None:
-        print(f"written: {path}", file=sys.stderr)
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from poise.report.text import visible
-
-    head, *body = rows
-    table = Table(box=box.SIMPLE_HEAD)
-    for i, name in enumerate(head):
-        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
-    for row in body:
-        table.add_row(*(Text(visible(cell, newlines=False)) for cell in row))
-    return table

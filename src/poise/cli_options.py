@@ -11,6 +11,7 @@ import click
 
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
+NOT_NEGATIVE = click.FloatRange(min=0)
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 Decorator = Callable[[Any], Any]

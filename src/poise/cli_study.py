@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from poise.plan.positions import Document
-from poise.plan.read import MAX_CLIENT_PROCESSES, load_study, study_builtins, study_from, to_yaml
+from poise.plan.read import MAX_CLIENT_PROCESSES, load_study, short_name, study_builtins, study_from, to_yaml
 from poise.plan.spec import Study
 from poise.registry import did_you_mean
 from poise.types import UsageError
@@ -67,15 +67,29 @@ def study_from_flags(flags: Flags) -> tuple[Study, str]:
     missing = [f for f, v in {"-m": flags.models, "-t": flags.tasks}.items() if not v]
     if missing:
         raise UsageError(f"give a study file, or models and tasks by flags ({', '.join(missing)} missing)")
+    deployments = _deployments(flags)
     data: dict[str, Any] = {
-        "models": words(flags.models),
-        "deployments": _deployments(flags),
+        "models": _models(flags, deployments),
+        "deployments": deployments,
         "tasks": [_task(t, flags) for t in words(flags.tasks)],
         "loads": _loads(flags) or [{"closed": 1}],
     }
     study = study_from(Document(data, "command line"), base_dir=".", default_name="run")
     study = _adjust(study, structs.replace(flags, **dict.fromkeys(LOADS)))
     return study, to_yaml(study)
+
+
+def _models(flags: Flags, deployments: list[dict[str, Any]]) -> list[Any]:
+    """As given; what a server calls by the path of a folder or file is a name there, wherever it lies."""
+
+    def path(model: str) -> bool:
+        return model.startswith((".", "/", "~")) or Path(model).exists()
+
+    served = all(d["backend"] == "openai" for d in deployments)
+    return [
+        {"name": short_name(model), "source": {"api": model}} if served and path(model) else model
+        for model in words(flags.models)
+    ]
 
 
 def _deployments(flags: Flags) -> list[dict[str, Any]]:
@@ -254,9 +268,10 @@ def judge_study(flags: Flags, run: Path, mode: str | None, reference: str | None
         raise UsageError("--reference belongs to --mode pairwise; a rubric compares with nothing")
     data = [str(run), *([str(reference)] if from_file else []), *([str(human)] if human else [])]
     judged = words(flags.tasks) or tasks_to_judge(opened)
+    deployments = _deployments(flags)
     document = {
-        "models": words(flags.models),
-        "deployments": _deployments(flags),
+        "models": _models(flags, deployments),
+        "deployments": deployments,
         "tasks": [
             {"task": f"judge-{mode}", "name": f"judge-{name}", "data": data, "options": {**options, "task": name}}
             for name in judged

@@ -101,7 +101,7 @@ def study_from(doc: Document, base_dir: str, default_name: str) -> Study:
 def _model(doc: Document, i: int, value: Any) -> Model:
     where: Where = ("models", i)
     if isinstance(value, str):
-        value = {"name": _short_name(value), "source": value}
+        value = {"name": short_name(value), "source": value}
     doc.check_keys(where, value, Model.__struct_fields__)
     source = value.get("source", value.get("name"))
     if isinstance(source, str):
@@ -115,7 +115,7 @@ def _model(doc: Document, i: int, value: Any) -> Model:
     return doc.convert(where, {**value, "source": source}, Model)
 
 
-def _short_name(source: str) -> str:
+def short_name(source: str) -> str:
     """A label for a bare source: a local path gives its last part, everything else stays as written."""
     return Path(source).name if source.startswith((".", "/", "~")) or Path(source).exists() else source
 
