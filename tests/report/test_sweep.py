@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from support import asked, cell, write_run
 
-from poise.plan.spec import Load
+from poise.plan.spec import Analysis, Load
 from poise.report.html import Html
 from poise.report.sweep import level, sweeps
 from poise.report.terminal import print_summary
@@ -61,7 +62,7 @@ def test_a_loads_sort_and_height() -> None:
 
 def test_one_line_a_system_and_sort_of_load_from_the_lowest_up(summary: Summary) -> None:
     (sweep,) = sweeps(summary)
-    assert [line.look.label for line in sweep.lines] == ["fast · closed", "fast · open /s poisson", "slow · closed"]
+    assert [line.look.label for line in sweep.lines] == ["fast · closed", "fast · open poisson", "slow · closed"]
     assert [c.load for c in sweep.lines[0].cells] == ["closed 1", "closed 8", "closed 64"]
     assert len({(line.look.color, line.look.shape) for line in sweep.lines}) == 3
 
@@ -87,7 +88,7 @@ def test_the_table_shows_what_was_delivered_and_lost(summary: Summary) -> None:
     rows = {(look.label, load): dict(zip(sweep.names, cells)) for look, load, cells in sweep.rows}
     assert rows["slow · closed", "closed 64"]["failed.share"] == "0.300"
     assert rows["slow · closed", "closed 64"]["ttft_s.p99"] == "∞"
-    assert rows["fast · open /s poisson", "open 4/s poisson"]["load_delivered"] == "1.000"
+    assert rows["fast · open poisson", "open 4/s poisson"]["load_delivered"] == "1.000"
 
 
 def test_quality_under_load_is_told_with_its_reason(summary: Summary) -> None:
@@ -121,3 +122,26 @@ def test_the_terminal_adds_a_compact_table(summary: Summary) -> None:
         row = next(line for line in lines if line.startswith("slow") and "closed 64" in line and "∞" in line)
         assert "40 (12 failed)" in row and ("response p99" in head) == (width > 80)
         assert ("gap max" in head) == (width == 160)
+
+
+def test_a_search_shows_what_it_tried_and_scenarios_have_a_table_of_their_own(tmp_path: Path) -> None:
+    took = {2: 0.2, 4: 1.2}
+    cells = [cell("m", "t", answers(took[rate], 1 / rate, due=True), load=Load("open", rate)) for rate in took]
+    cells.append(cell("m", "t", answers(0.2, 0.2), load=Load("mlperf", 1, scenario="offline")))
+    cells.append(cell("m", "t", [], load=Load("search", 4, low=2), planned=0))
+    run = open_run(write_run(tmp_path / "r", cells, Analysis(slo={"ttft_s": 0.5, "percentile": 90})))
+    (sweep,) = sweeps(summarize(run))
+    (search,) = sweep.searches
+    assert search.title.startswith("search open 2-4/s poisson: knee 2/s [2, 4]")
+    assert search.names == ["ttft_s ≤ 500 ms", "met"]
+    assert [(load, row[-1]) for _, load, row in search.rows] == [("2/s", "yes"), ("4/s", "no")]
+    assert search.rows[0][2][0].startswith("100 ms [")
+    text = re.sub(r"<[^>]+>", " ", Html().render(summarize(run), [run]).decode())
+    assert "knee 2/s" in text and "MLPerf-like scenarios" in text and "was not estimated" not in text
+
+
+def test_where_nothing_is_scored_there_is_no_empty_table_of_balanced_scores(tmp_path: Path) -> None:
+    cells = [cell("m", "t", answers(0.2, 0.2), load=Load("closed", n), metrics=()) for n in (1, 2)]
+    run = open_run(write_run(tmp_path / "r", cells))
+    page = Html().render(summarize(run), [run]).decode()
+    assert 'aria-label="Balanced score"' not in page and "None: " in page

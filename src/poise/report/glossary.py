@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 QUALITY, TIMES, RATES, LOAD = "Quality", "Times", "Throughput", "Load and client"
-COSTS = "Memory, processor, start, cost"
-SECTIONS = (QUALITY, TIMES, RATES, LOAD, COSTS)
+COSTS, SCENARIOS = "Memory, processor, start, cost", "MLPerf-like scenarios"
+SECTIONS = (QUALITY, TIMES, RATES, LOAD, SCENARIOS, COSTS)
 _MARKS = ("balanced", "quality_mark", "speed_mark", "half_and_half")
 
 _BASES = {
@@ -19,6 +19,10 @@ _BASES = {
     LOAD: (
         "load_delivered", "delivered_concurrency", "in_flight", "asked_rps", "delivered_rps", "failed", "dropped",
         "loop_lag_s", "client_cpu", "client_mem_bytes",
+    ),
+    SCENARIOS: (
+        "mlperf_latency_s", "mlperf_samples_s", "mlperf_tok_s", "mlperf_ttft_s", "mlperf_tpot_s", "mlperf_ttfvt_s",
+        "mlperf_e2e_s", "mlperf_wait_s", "mlperf_response_s", "mlperf_share",
     ),
     COSTS: (
         "mem_bytes", "cpu_util", "gpu_mem_bytes", "gpu_util", "power_w", "energy_j", "load_s", "cold_s", "task_s",
@@ -49,6 +53,7 @@ GLOSSARY = {
     "system_tok_s": "All output tokens divided by the wall time of the measured window.",
     "request_tok_s": "Output tokens of one request divided by its own end-to-end time.",
     "decode_tok_s": "1 / time per output token.",
+    "mlperf_…": "A scenario's result by MLPerf's early stopping; share: of a reference's quality or answer length.",
     "cpu_util": "Processor seconds of the engine's processes per second, in cores.",
     "mem_bytes": "Memory of the engine's processes.",
     "p50, p90, p99": "The time that 50, 90, 99 % of the requests did not exceed; a timeout counts as +∞.",

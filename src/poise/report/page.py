@@ -123,6 +123,8 @@ class Page(Struct):
     wide: Any
     narrow: Any
     bars: list[Bar | None]
+    unbalanced: str
+    """Why no system has a balanced score, if none has."""
     rivals: Table | None
     taus: list[tuple[str, str]]
     tasks: list[TaskView]
@@ -155,6 +157,7 @@ def page(summary: Summary, runs: Sequence[Run]) -> Page:
         rivals=_rivals(summary, systems),
         taus=[(names.get(t, t), numbers.seconds(tau)) for t, tau in summary.verdict.facts.get("tau_s", {}).items()],
         bars=[_bar(s) for s in table.systems if s.overall],
+        unbalanced="; ".join(dict.fromkeys(s.overall.balanced.reason or "" for s in table.systems if s.overall)),
         tasks=[_task(i, t, names[t], systems, cells.get(t, []), limit) for i, t in enumerate(table.tasks)],
         sweeps=sweeps(summary),
         doubts=shape.doubts(summary),
@@ -233,7 +236,8 @@ def estimates(title: str, cells: Sequence[tuple[CellSummary, Look]]) -> Table | 
         return None
     shown = sorted((n for n in names if not _repeats_first_text(n, cells)), key=place)
     notes = Notes()
-    rows = [(how, [_number(c, n, notes) for n in shown]) for c, how in cells]
+    own = [(c, how) for c, how in cells if any(n in c.estimates for n in names)]
+    rows = [(how, [_number(c, n, notes) if n in c.estimates else Cell("") for n in shown]) for c, how in own]
     return Table(title, shown, rows, notes.texts, _absent([n for n in every if n not in names], cells))
 
 

@@ -37,6 +37,14 @@ class Line(Struct):
     cells: list[CellSummary]
 
 
+class Search(Struct):
+    """What a search for the knee tried: a row a rate, the limits it was read by, and whether it met them."""
+
+    title: str
+    names: list[str]
+    rows: list[tuple[Look, str, list[str]]]
+
+
 class Sweep(Struct):
     """One task under several loads. The tables' first column is the load, under its system's colour."""
 
@@ -49,6 +57,7 @@ class Sweep(Struct):
     quality: list[tuple[Look, str, list[str]]]
     lowest: str
     """The load that quality is held against."""
+    searches: list[Search]
 
 
 def sweeps(summary: Summary) -> list[Sweep]:
@@ -57,7 +66,7 @@ def sweeps(summary: Summary) -> list[Sweep]:
     for task in dict.fromkeys(c.task for c in summary.cells):
         lines = _lines([c for c in summary.cells if c.task == task and c.n])
         if any(len(line.cells) > 1 for line in lines):
-            found.append(_sweep(task, lines))
+            found.append(_sweep(task, lines, [c for c in summary.cells if c.task == task and "probes" in c.tables]))
     return found
 
 
@@ -76,13 +85,13 @@ def _lines(cells: Sequence[CellSummary]) -> list[Line]:
     varying = [i for i in range(3) if len({key[i] for key in groups}) > 1] or [0]
     lines = []
     for number, (key, own) in enumerate(groups.items()):
-        label = " · ".join(visible(key[i], newlines=False).strip() for i in varying)
+        label = " · ".join(visible(key[i], newlines=False).replace(" /s", "").strip() for i in varying)
         look = Look(label, number % len(SERIES), number % len(SHAPES))
         lines.append(Line(look, sorted(own, key=lambda c: level(c.load)[1])))
     return lines
 
 
-def _sweep(task: str, lines: list[Line]) -> Sweep:
+def _sweep(task: str, lines: list[Line], searches: Sequence[CellSummary]) -> Sweep:
     every = [c for line in lines for c in line.cells]
     names = [n for n in NUMBERS if any(shape.estimate(c, n).value is not None for c in every)]
     if "response_s.p99" in names:
@@ -96,7 +105,39 @@ def _sweep(task: str, lines: list[Line]) -> Sweep:
     plots += [plot] if (plot := rates(task, lines)) else []
     effects = [(line.look, c) for line in lines for c in line.cells if "under_load" in c.tables]
     quality = [(look, c.load, _effect(c.tables["under_load"])) for look, c in effects]
-    return Sweep(task, lines, plots, names, rows, *_touched(QUALITY, quality), _lowest(effects))
+    return Sweep(
+        task, lines, plots, names, rows, *_touched(QUALITY, quality), _lowest(effects), _searches(lines, searches)
+    )
+
+
+def _searches(lines: Sequence[Line], found: Sequence[CellSummary]) -> list[Search]:
+    looks = {(c.model, c.deployment): line.look for line in lines for c in line.cells if c.load.startswith("open ")}
+    return [_search(c, looks[c.model, c.deployment]) for c in found if (c.model, c.deployment) in looks]
+
+
+def _search(cell: CellSummary, look: Look) -> Search:
+    probes = cell.tables["probes"]
+    limits = [name for name, value in probes[0].items() if isinstance(value, dict)]
+    rows = []
+    for probe in probes:
+        verdict = ("yes" if probe["met"] else "no") + ("" if probe["sure"] else ", undecided")
+        rows.append((look, f"{probe['rate']:g}/s", [*(_limit(probe[name]) for name in limits), verdict]))
+    knee = shape.estimate(cell, "knee_rps")
+    title = f"{cell.load}: knee {numbers.ABSENT if knee.value is None else f'{knee.value:g}/s'}"
+    title += f" [{_rate(knee.lo, '?')}, {_rate(knee.hi, '∞')}]"
+    names = [f"{name} ≤ {numbers.seconds(probes[0][name]['limit'])}" for name in limits]
+    return Search(f"{title} ({knee.method})", [*names, "met"], rows)
+
+
+def _rate(value: float | None, unknown: str) -> str:
+    return unknown if value is None or math.isinf(value) else f"{value:g}"
+
+
+def _limit(found: dict[str, Any]) -> str:
+    """The percentile found and its interval; an end that too few requests leave open is ∞."""
+    lo, hi = (numbers.ABSENT if v is None else numbers.seconds(v) for v in (found["lo"], found["hi"]))
+    value = "∞" if found["value"] is None else numbers.seconds(found["value"])
+    return f"{value} [{lo}, {'∞' if found['hi'] is None else hi}]"
 
 
 def _lowest(effects: Sequence[tuple[Look, CellSummary]]) -> str:

@@ -73,5 +73,8 @@ def _prompts(data: CellData, wanted: Floats) -> Check | None:
         return Check("prompt_length", "warn", words + said, name if data.remote else "compare times per token")
     if (more == more[0]).all():
         said += f"; the server counts {abs(more[0]):.0f} {'more' if more[0] > 0 else 'fewer'} in every one"
-    action = "its chat template is not the tokenizer's: name the folder of the very model it serves, or say format: raw"
+        cause = "its chat template is not the tokenizer's (format: raw asks without one)"
+    else:
+        cause = "it counts in another tokenizer"
+    action = f"{cause}: name the folder of the very model it serves"
     return Check("prompt_length", "warn", said, action)

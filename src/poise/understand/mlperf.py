@@ -111,4 +111,6 @@ def scenario_sentence(cell: CellSummary) -> str:
     found = {k: e for k, e in cell.estimates.items() if k in ("mlperf_latency_s", "mlperf_samples_s", "mlperf_tok_s")}
     known = [f"{e.value:.4g} {WORDS[k]}" for k, e in found.items() if e.value is not None and math.isfinite(e.value)]
     reason = next((e.reason for e in found.values() if e.value is None and e.reason), "no result")
-    return f"{cell.load}, {cell.model} on {cell.deployment}, {cell.task}: {' and '.join(known) or reason}"
+    held = known and any(name.startswith("mlperf_share") for name in cell.estimates)
+    valid = ", valid against the reference" if held else ""
+    return f"{cell.load}, {cell.model} on {cell.deployment}, {cell.task}: {' and '.join(known) or reason}{valid}"
