@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -396,6 +397,23 @@ def test_prompts_too_long_for_the_context_are_cut_as_there(engine, load, theirs,
                 assert [sum(o) for o in record.option_logprobs] == pytest.approx(sums, abs=2e-3)
             else:
                 assert "".join(record.pieces) == sample["resps"][0][0]
+
+
+@needs_package
+@needs_torch
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_of_the_package_have_its_figures(tmp_path):
+    """`benchmarks/lm_eval_tasks.py`: arc, hellaswag, piqa, boolq, lambada, gsm8k, wikitext, mmlu … over local rows."""
+    path = Path(__file__).parents[2] / "benchmarks/lm_eval_tasks.py"
+    spec = spec_from_file_location("lm_eval_tasks", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    group = module.write(tmp_path, 8)
+    given = module.theirs(tmp_path, BUNDLED / "s")
+    rows = module.compared(given, module.ours(group, "bundled:s", "onnx", tmp_path / "run"))
+    assert {task for task, *_ in rows} == {*module.TASKS, "twelve"}
+    for task, metric, a, b in rows:
+        assert b == pytest.approx(a, rel=1e-4), (task, metric)
 
 
 @needs_package
