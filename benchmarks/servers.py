@@ -39,7 +39,7 @@ from poise.understand.compare import compare
 
 HOME = Path(__file__).resolve().parents[1]
 MODEL = HOME / "src" / "poise" / "bundled" / "s"
-START_S = 120
+START_S = 240
 CONTEXT, SLOTS = 1024, 4
 LLAMA = f"--n_ctx {CONTEXT} --logits_all true --n_threads 1 --n_threads_batch 1 --type_k 0 --type_v 0".split()
 LLAMA_SERVER = (
@@ -80,6 +80,13 @@ SERVERS = {
         (*LLAMA, "--interrupt_requests", "false"),
         "gguf",
         "llama-cpp-python",
+    ),
+    "vllm": Server(
+        ("vllm",),
+        ("-m", "vllm.entrypoints.openai.api_server"),
+        ("--dtype", "float32", "--max-model-len", str(CONTEXT), "--max-num-seqs", str(SLOTS), "--enforce-eager"),
+        "folder",
+        "vllm",
     ),
     "mlx": Server(("mlx_lm",), ("-m", "mlx_lm"), ("server",), "folder", "mlx"),
 }
@@ -272,7 +279,8 @@ def serving(scratch: Path, name: str, python: str, start: list[str], model: Path
         arguments += ["--model", str(file)]
     elif server.takes == "folder":
         arguments += ["--model", str(model)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     log = scratch / f"{name}.log"
     with log.open("w") as out, subprocess.Popen(
         [*start, *arguments], stdout=out, stderr=out, env=environment

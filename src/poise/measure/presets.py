@@ -65,7 +65,16 @@ _TABLE = (
         auth="api-key",
     ),
     Preset("hf-router", completions=None, health=None, hosts=("router.huggingface.co",)),
-    Preset("vllm", port=8000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos", plain=_MODEL),
+    Preset(
+        "vllm",
+        port=8000,
+        echo_logprobs=True,
+        min_tokens="min_tokens",
+        ignore_eos="ignore_eos",
+        plain=_MODEL,
+        prefix_cache="on",
+        basis="run",
+    ),
     Preset("sglang", port=30000, echo_logprobs=True, min_tokens="min_tokens", ignore_eos="ignore_eos", plain=_MODEL),
     Preset("tgi", port=8080),
     Preset(
@@ -75,6 +84,7 @@ _TABLE = (
         plain=_LLAMA,
         no_cache={"cache_prompt": False},
         prefix_cache="off",
+        basis="run",
     ),
     Preset(
         "llama-cpp-python",
@@ -91,6 +101,7 @@ _TABLE = (
         },
         basis="run",
     ),
+    Preset("litellm", port=4000, health="/health/readiness", basis="run"),  # /health asks every model
     Preset("ollama", port=11434, health="/api/version"),
     Preset("lmstudio", port=1234, health="/v1/models"),
     Preset("mlx", port=8080, prefix_cache="on", basis="run"),
