@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from poise.registry import lookup
 from poise.tasks.build import get_task
 from poise.tasks.metrics.lines import align
+from poise.tasks.translation import WINDOW_LINES
 from poise.types import Sample, UsageError
 
 SAID = ["我们去河边。", "", "今天很冷。", "他有三本书。", "门开着。"]
@@ -25,12 +26,12 @@ def windows(tmp_path, **options):
 
 def test_windows_hold_successive_lines_within_both_limits(tmp_path):
     task, samples = windows(tmp_path, lines=3)
-    assert [(s.id, s.fields["lines"]) for s in samples] == [("0", 3), ("4", 1)]
+    assert [(s.id, s.fields[WINDOW_LINES]) for s in samples] == [("0", 3), ("4", 1)]
     assert samples[0].target == "We go to the river.\nIt is cold today.\nHe has three books."
     assert task.question(samples[0]).endswith("\n\n1. 我们去河边。\n2. 今天很冷。\n3. 他有三本书。")
     assert task.n_ref == 64 and task.max_tokens == 1500 + 24
-    assert [s.fields["lines"] for s in windows(tmp_path, chars=12)[1]] == [2, 2]
-    assert [s.fields["lines"] for s in windows(tmp_path, chars=1)[1]] == [1] * 4
+    assert [s.fields[WINDOW_LINES] for s in windows(tmp_path, chars=12)[1]] == [2, 2]
+    assert [s.fields[WINDOW_LINES] for s in windows(tmp_path, chars=1)[1]] == [1] * 4
     for bad in ({"unit": "page"}, {"lines": 0}, {"chars": "many"}):
         with pytest.raises(UsageError, match=r"translation: (unit|lines|chars) must be"):
             windows(tmp_path, **bad)

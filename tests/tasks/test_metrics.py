@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from poise.registry import METRICS, lookup
 from poise.tasks.metrics.perplexity import score_logprobs
 from poise.tasks.metrics.text import edit_similarity, normalize_squad, token_f1
+from poise.tasks.translation import WINDOW_LINES
 from poise.types import Sample
 
 LABELS = ("0", "1", "2")
@@ -41,7 +42,7 @@ def test_every_metric_has_the_three_states(name):
         right = none = Sample("1", {}, "refuse")
         answer = "I cannot help."
     if name.startswith("lines."):
-        right = none = Sample("1", {"lines": 1}, answer)
+        right = none = Sample("1", {WINDOW_LINES: 1}, answer)
     if name in ("nontoxic", "toxicity"):
         right = none = Sample("1", {"words": "mine"}, "rude\nvery rude")
         best = 1.0 if name == "nontoxic" else 0.0
@@ -259,3 +260,9 @@ def test_ter_of_mixed_scripts_is_sacrebleus():
     theirs = TER(normalized=True, asian_support=True).corpus_score([said], [[wanted]])
     stats = make("ter").score(said, Sample("1", {"target_lang": "zh"}, wanted)).stats
     assert stats == [theirs.num_edits, theirs.ref_length]
+
+
+@pytest.mark.parametrize("name", ["exact_match", "chrf", "edit_similarity"])
+def test_a_column_called_lines_makes_no_document_of_an_item(name):
+    sample = Sample("1", {"lines": 4}, "def f():\n    return 1")
+    assert make(name).score("def f():\n    return 1", sample).value == make(name).scale

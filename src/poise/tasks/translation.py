@@ -11,6 +11,9 @@ from typing import Any
 from poise.tasks.data import read_lines, read_rows, whole
 from poise.types import Sample, UsageError
 
+WINDOW_LINES = "window_lines"
+"""The field that says of how many lines an item is; no data set has a column of this name, as some have `lines`."""
+
 LANGUAGES = {
     "zh": "Chinese", "en": "English", "de": "German", "fr": "French", "es": "Spanish", "ja": "Japanese",
     "ru": "Russian", "it": "Italian", "pt": "Portuguese", "cs": "Czech", "ko": "Korean", "ar": "Arabic",
@@ -121,17 +124,17 @@ class Translation:
         for window in grouped:
             windows, total = windows + 1, total + len(window)
             text, wanted = "\n".join(said for _, said, _ in window), "\n".join(want for *_, want in window)
-            yield Sample(str(window[0][0]), {"text": text, "lines": len(window), **languages}, wanted)
+            yield Sample(str(window[0][0]), {"text": text, WINDOW_LINES: len(window), **languages}, wanted)
         self.n_ref *= total / windows
 
     def question(self, sample: Sample) -> str:
         a, b = (LANGUAGES.get(sample.fields[k], sample.fields[k]) for k in ("source_lang", "target_lang"))
-        if "lines" not in sample.fields:
+        if WINDOW_LINES not in sample.fields:
             return f"Translate from {a} to {b}.\n\n{a}: {sample.fields['text']}"
         return f"Translate each line from {a} to {b}, with its number.\n\n{_numbered(sample.fields['text'])}"
 
     def answer(self, sample: Sample) -> str:
-        return _numbered(str(sample.target)) if "lines" in sample.fields else str(sample.target)
+        return _numbered(str(sample.target)) if WINDOW_LINES in sample.fields else str(sample.target)
 
 
 def _numbered(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Answers of several lines (`fields["lines"]`, a document's window): realigned to the reference's lines, then scored.
+"""Answers of several lines (a document's window): realigned to the reference's lines, then scored.
 
 Where the lines of an answer carry their numbers, as they were asked to, a line belongs to its number, and lines without
 one go on with the line before; else lines are taken by position. A line that is missing is empty, what is too much is
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from poise.tasks.translation import WINDOW_LINES
 from poise.types import Sample, Score
 
 Array = NDArray[np.float64]
@@ -67,7 +68,7 @@ def score(answer: str | None, sample: Sample, sentence: Sentence, reduce: Callab
     if not wanted:
         return Score(None, answer=answer, reason="no target")
     unfound = None if answer is not None else "none found"
-    count = sample.fields.get("lines")
+    count = sample.fields.get(WINDOW_LINES)
     if not count:
         value, stats = sentence(answer or "", wanted)
         return Score(value, stats, answer, unfound)
@@ -94,7 +95,7 @@ class _Counted:
     name, version, unit, better, scale = "", 1, "", "lower", 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
-        count = sample.fields.get("lines")
+        count = sample.fields.get(WINDOW_LINES)
         if not count:
             return Score(None, answer=answer, reason="the item has one line")
         stats = [float(getattr(align(answer, count), self.name.removeprefix("lines."))), float(count)]

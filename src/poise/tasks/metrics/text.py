@@ -18,6 +18,7 @@ import msgspec
 from poise.tasks.mathequal import equal, worked_out
 from poise.tasks.metrics import lines
 from poise.tasks.metrics.lines import references
+from poise.tasks.translation import WINDOW_LINES
 from poise.types import Sample, Score
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -63,7 +64,7 @@ class ExactMatch:
 
 def right(answer: str | None, sample: Sample, good: Callable[[str, list[str]], bool]) -> Score:
     """Whether an answer is good; of an answer of several lines the share that is, with its statistics."""
-    if answer is None and not sample.fields.get("lines") and sample.target is not None:
+    if answer is None and not sample.fields.get(WINDOW_LINES) and sample.target is not None:
         return Score(0.0, reason="none found")
 
     def sentence(said: str, wanted: list[str]) -> tuple[float, list[float]]:
@@ -72,7 +73,7 @@ def right(answer: str | None, sample: Sample, good: Callable[[str, list[str]], b
 
     score = lines.score(answer, sample, sentence, lines.share)
     # a single answer is a proportion of its own kind (Wilson), which needs no statistics
-    return score if sample.fields.get("lines") else msgspec.structs.replace(score, stats=None)
+    return score if sample.fields.get(WINDOW_LINES) else msgspec.structs.replace(score, stats=None)
 
 
 def best(answer: str | None, sample: Sample, of: Callable[[str, str], float]) -> Score:
