@@ -63,7 +63,9 @@ def prefix_cache(data: CellData) -> Check | None:
             ratio = "{:.2f} [{:.2f}, {:.2f}]".format(*again.ratio)
             evidence.append(f"their first text came after {ratio} of the first time's")
         if share < SHARE and not again.faster:
-            evidence += ["no sign of a prefix cache"] if again.ratio else []
+            if again.ratio is not None:
+                unlike = again.ratio[2] < 1
+                evidence.append("too little to tell a cache from a trend" if unlike else "no sign of a prefix cache")
             told = not _switched_off(data)
             return Check("prefix_cache", "info", "; ".join(evidence), _action(data, again)) if told else None
     elif share < SHARE:
