@@ -2,7 +2,7 @@
 
     python benchmarks/summary.py [--requests N] [--tokens N] [--keep DIR]
 
-Target: under 6 s and 1.5 GB. Prints one JSON document: CPU and wall seconds, peak memory of this process.
+Target: under 6 s and 200 MB. Prints one JSON document: CPU and wall seconds, peak memory of this process.
 """
 
 from __future__ import annotations
