@@ -171,9 +171,9 @@ def mock_server(args: tuple[str, ...]) -> None:
 @click.option("--load", type=click.IntRange(1, 4096), help="Calibrate the client at so many requests in flight.")
 @option.json
 def doctor(load: int | None, as_json: bool) -> int:
-    """Say if this host is fit to measure on; exit code 5 where it is not.
+    """Say if this host is fit to measure on.
 
-    With --load also what the client itself adds at so many requests in flight.
+    Exit code 5 where it is not. With --load also what the client itself adds at so many requests in flight.
     """
     from poise.api import diagnose
     from poise.report import doctor as face
