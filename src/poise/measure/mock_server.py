@@ -137,6 +137,9 @@ class _Reply:
         except (*NOT_JSON, ValueError) as e:
             return self._refuse(400, str(e))
         self.tokens, self.stream = plan.tokens, bool(self.body.get("stream"))
+        if self.connection.lost:
+            self.outcome = "client left"
+            return self.server.end(self)
         if plan.fault and plan.fault.isdigit():
             return self._refuse(int(plan.fault), "this error was asked for")
         if plan.due_ns[-1] == 0 and not plan.fault:
