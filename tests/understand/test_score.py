@@ -40,7 +40,7 @@ def test_right_wrong_failed_and_unscorable(tmp_path: Path) -> None:
         extract="label",
     )
     found = scored(folder)
-    assert found.answers == ["good", "bad", None, None, "good"]
+    assert list(found.answers) == ["good", "bad", None, None, "good"]
     assert found.first is not None
     assert found.first.values[:4].tolist() == [1, 0, 0, 0] and math.isnan(found.first.values[4])
     assert "unheard of" in (found.first.reasons[4] or "")
@@ -53,7 +53,7 @@ def test_stops_cut_the_answer(tmp_path: Path) -> None:
     path = folder.run / "inputs" / f"{folder.cell.task.items_sha}.requests.jsonl"
     request = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**request, "stop": ["\n\n"]}) + b"\n")
-    assert scored(folder).answers == ["4"]
+    assert list(scored(folder).answers) == ["4"]
 
 
 def test_choice_takes_the_likeliest_raw_and_per_byte(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_choice_takes_the_likeliest_raw_and_per_byte(tmp_path: Path) -> None:
         metrics=("accuracy",),
     )
     found = scored(folder)
-    assert found.answers == ["no", None]
+    assert list(found.answers) == ["no", None]
     assert found.by_metric["accuracy"].values[0] == 0
     assert found.by_metric["accuracy.bytes"].values[0] == 1
     assert np.isnan(found.by_metric["accuracy"].values[1])

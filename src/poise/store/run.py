@@ -327,9 +327,9 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
         with temporary.open("wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:  # what makes the data may fail too
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PoiseError(f"the disk is full: {path} could not be written; free some space and try again") from None
         raise
 

@@ -73,7 +73,7 @@ def _unfound(data: CellData) -> Check | None:
     if data.scores.first is None:
         return None
     answered = int(data.columns.ok.sum())
-    none = sum(a is None for a, ok in zip(data.scores.answers, data.columns.ok) if ok)
+    none = int((data.scores.unfound & data.columns.ok).sum())
     if not answered or none / answered <= UNFOUND_SHARE or data.cell.task.mode == "choice":
         return None
     evidence = (

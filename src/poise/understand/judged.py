@@ -18,7 +18,8 @@ from msgspec import Meta, Struct, ValidationError, convert
 from poise.tasks.metrics.judge import HIGHEST, LOWEST, Judged
 from poise.types import Sample
 from poise.understand.judge import OUTCOMES
-from poise.understand.score import Scores, Values
+from poise.understand.score import Scores
+from poise.understand.scored import Values
 
 if TYPE_CHECKING:
     from poise.understand.gather import CellData
@@ -192,8 +193,11 @@ def _joined(data: CellData, found: Sequence[Verdicts]) -> CellData:
     marked = data.scores.primary is None or any(np.isfinite(v.values).any() for v in mine.values())
     first = next(iter(mine)) if marked else data.scores.primary  # judges that said nothing take no mark away
     own = data.scores.by_metric
-    answers = data.scores.answers if own else [text or None for text in c.text]  # judged was the whole text
-    return replace(data, scores=Scores(answers, mine | own, first))
+    scores = data.scores
+    if not own:  # judged was the whole text
+        texts = [text or None for text in c.text]
+        scores = Scores(texts, np.array([text is None for text in texts], dtype=bool), {}, None)
+    return replace(data, scores=Scores(scores.answers, scores.unfound, mine | own, first))
 
 
 def _row(data: CellData, row: int, key: Key, judges: Sequence[Verdicts], itself: bool) -> tuple[float, str | None]:

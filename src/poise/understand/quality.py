@@ -15,7 +15,7 @@ from poise.types import Better, Estimate
 from poise.understand import statistics as st
 from poise.understand.estimates import absent, item_means, mean
 from poise.understand.gather import CellData
-from poise.understand.score import Values
+from poise.understand.scored import Values
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -69,8 +69,7 @@ def none_found(data: CellData) -> Estimate:
     """Share of the texts that came in which the extractor found no answer; they count as wrong."""
     if not data.columns.ok.any():
         return absent("no request was answered", "", "lower")
-    absences = np.array([answer is None for answer in data.scores.answers], dtype=float)
-    return mean_mark(data, absences, data.columns.ok, better="lower")
+    return mean_mark(data, data.scores.unfound.astype(float), data.columns.ok, better="lower")
 
 
 def metric(data: CellData, values: Values, inside: Rows | None = None) -> Estimate:

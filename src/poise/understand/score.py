@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-from msgspec import Struct, field, structs
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from poise.registry import lookup
@@ -25,18 +24,11 @@ from poise.tasks.extract import extract
 from poise.tasks.metrics.perplexity import score_logprobs
 from poise.types import PoiseError, Sample, Score
 from poise.understand.derive import Columns
+from poise.understand.scored import Answers, Scored, Table, Values, joined, read, write
 
 Floats = NDArray[np.float64]
 
 UNFOUND = "no answer found"
-
-
-class Scored(Struct, frozen=True, omit_defaults=True):
-    """One line of the cache: what was taken as the answer of a request, and each metric's score of it."""
-
-    request_id: str
-    answer: str | None
-    scores: dict[str, Score] = field(default_factory=dict)
 
 
 class _Asked(Struct, gc=False):
@@ -47,49 +39,21 @@ class _Asked(Struct, gc=False):
     turns: tuple[str, ...] = ()
 
 
-class _Header(Struct, frozen=True):
-    signature: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """One metric over the rows of a cell."""
-
-    name: str
-    metric: Any
-    values: Floats
-    """NaN = unscorable; failed requests hold 0."""
-    stats: NDArray[np.float64] | None
-    """[rows, k] sufficient statistics, where the metric gives as many for every item."""
-    reasons: list[str | None]
-    items: list[Any] | None = None
-    """What a metric that is no sum makes its corpus value of; None where an answer gives nothing to it."""
-
-    @property
-    def reduce(self) -> Callable[[Any], Any] | None:
-        """From summed statistics to the corpus value; None = the corpus value is the mean."""
-        found: Callable[[Any], Any] | None = getattr(self.metric, "reduce", None)
-        return found if self.stats is not None else None
-
-    @property
-    def scale(self) -> float:
-        return float(getattr(self.metric, "scale", 1.0))
-
-    @property
-    def q(self) -> Floats:
-        """Values as marks between 0 and 1."""
-        mark = getattr(self.metric, "mark", None)
-        return np.clip(mark(self.values) if mark else self.values / self.scale, 0.0, 1.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Scores:
     """All metrics over the rows of a cell; `unscored` says why there are none."""
 
-    answers: list[str | None]
+    answers: Answers
+    unfound: NDArray[np.bool_]
+    """Where the extractor found no answer."""
     by_metric: dict[str, Values]
     primary: str | None
     unscored: str | None = None
+
+    @classmethod
+    def none(cls, rows: int, reason: str, by_metric: dict[str, Values] | None = None) -> Scores:
+        """No marks, and no answers taken from the texts."""
+        return cls([None] * rows, np.ones(rows, dtype=bool), by_metric or {}, None, reason)
 
     @property
     def first(self) -> Values | None:
@@ -120,39 +84,43 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
         from poise.understand.score_own import score_own
 
         return score_own(folder, columns, samples, allow_code)
-    nothing: list[str | None] = [None] * len(columns)
+    rows = len(columns)
     if not task.metrics:
-        return Scores(nothing, {}, None, f"task {task.task} has nothing to score")
+        return Scores.none(rows, f"task {task.task} has nothing to score")
     try:
         metrics = {name: _metric(name, allow_code) for name in task.metrics}
         if task.mode == "perplexity":
             found = {name: _perplexities(name, metric, folder, columns, samples) for name, metric in metrics.items()}
-            return Scores(nothing, found, None, "perplexity has no mark between 0 and 1")
-        lines = cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
+            return Scores.none(rows, "perplexity has no mark between 0 and 1", found)
+        table = cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
     except PoiseError as error:  # a metric or extractor of another version, or one that would run code
-        return Scores(nothing, {}, None, str(error))
-    names = list(dict.fromkeys(name for line in lines for name in line.scores)) or list(metrics)
+        return Scores.none(rows, str(error))
+    names = table.names or list(metrics)
     metric_of = {name: metrics.get(name) or metrics[name.removesuffix(".bytes")] for name in names}
-    found = {name: values_of(name, metric, lines) for name, metric in metric_of.items()}
-    answers = [line.answer for line in lines]
+    scores = Scores(
+        table.answers,
+        table.unfound,
+        {name: table.values(name, metric) for name, metric in metric_of.items()},
+        task.metrics[0],
+    )
     first = metrics[task.metrics[0]]
-    if isinstance(first, _Withheld) and np.isnan(found[first.name].values).all():
-        return Scores(answers, found, None, first.reason)
+    if isinstance(first, _Withheld) and np.isnan(scores.by_metric[first.name].values).all():
+        return replace(scores, primary=None, unscored=first.reason)
     if getattr(first, "about_others", False):
-        return Scores(answers, found, None, "its verdicts are marks of the answers it judges, not its own")
-    return Scores(answers, found, task.metrics[0])
+        return replace(scores, primary=None, unscored="its verdicts are marks of the answers it judges, not its own")
+    return scores
 
 
 def pooled_scores(parts: Sequence[Scores]) -> Scores:
     """The scores of several repeats of a cell as one."""
     if len(parts) == 1:
         return parts[0]
-    joined: dict[str, Values] = {}
+    by_metric: dict[str, Values] = {}
     for name in parts[0].by_metric:
         values = [p.by_metric[name] for p in parts if name in p.by_metric]
         stats = [v.stats for v in values if v.stats is not None]
         items = [v.items or [None] * len(v.reasons) for v in values]
-        joined[name] = Values(
+        by_metric[name] = Values(
             name,
             values[0].metric,
             np.concatenate([v.values for v in values]),
@@ -160,7 +128,8 @@ def pooled_scores(parts: Sequence[Scores]) -> Scores:
             [r for v in values for r in v.reasons],
             [i for part in items for i in part] if any(v.items for v in values) else None,
         )
-    return Scores([a for p in parts for a in p.answers], joined, parts[0].primary, parts[0].unscored)
+    answers, unfound = joined([p.answers for p in parts]), np.concatenate([p.unfound for p in parts])
+    return Scores(answers, unfound, by_metric, parts[0].primary, parts[0].unscored)
 
 
 # ---------------------------------------------------------------- one answer
@@ -168,7 +137,7 @@ def pooled_scores(parts: Sequence[Scores]) -> Scores:
 
 def _score_rows(
     folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], metrics: Mapping[str, Any]
-) -> list[Scored]:
+) -> Iterator[Scored]:
     task = folder.cell.task
     choice = task.mode == "choice"
     asked = {} if choice else {r.sample_id: r for r in folder.requests(_Asked)}
@@ -192,8 +161,9 @@ def _score_rows(
 
     if any(getattr(metric, "waits", False) for metric in metrics.values()):  # for processes of its own
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(one, range(len(columns))))
-    return [one(i) for i in range(len(columns))]
+            yield from pool.map(one, range(len(columns)))
+        return
+    yield from map(one, range(len(columns)))
 
 
 def _of_turn(sample: Sample, part: int) -> Sample:
@@ -214,7 +184,8 @@ def _perplexities(
             logprobs[record.request_id] = record.token_logprobs
     given = [(logprobs.get(r), samples.get(s)) for r, s in zip(columns.request, columns.sample)]
     scores = [Score(None, reason="no text") if s is None else score_logprobs(metric, p, s) for p, s in given]
-    return values_of(name, metric, [Scored(r, None, {name: s}) for r, s in zip(columns.request, scores)])
+    lines = (Scored(r, None, {name: s}) for r, s in zip(columns.request, scores))
+    return Table.of(lines).values(name, metric)
 
 
 def _text(
@@ -268,32 +239,40 @@ def _failed(metric: Any, sample: Sample) -> Score:
 
 
 def cached(
-    folder: CellFolder, columns: Columns, metrics: Mapping[str, Any], make: Callable[[], list[Scored]]
-) -> list[Scored]:
-    """The lines that were kept for just these records, targets and metrics, else those that `make` makes."""
-    name = f"scores/{folder.path.name}.jsonl"
-    path = folder.run / "derived" / name
+    folder: CellFolder, columns: Columns, metrics: Mapping[str, Any], make: Callable[[], Iterable[Scored]]
+) -> Table:
+    """What was kept for just these records, targets and metrics, else what `make` makes now."""
+    path = folder.run / "derived" / "scores" / f"{folder.path.name}.jsonl"
     signature = _signature(folder, metrics)
-    found = _read(path, signature)
-    if found is not None and [s.request_id for s in found] == columns.request:
+    if (found := read(path, signature, columns.request)) is not None:
         return found
-    lines = make()
-    if not all(getattr(metric, "keep", True) for metric in metrics.values()):
-        return lines
-    encode = msgspec.json.Encoder().encode
-    keep(folder.run, name, b"\n".join([encode(_Header(signature)), *map(encode, lines)]) + b"\n")
-    return lines
+    if _open_to(folder.run, path) and all(getattr(metric, "keep", True) for metric in metrics.values()):
+        try:
+            return write(path, signature, make())
+        except (OSError, PoiseError):
+            pass  # a full disk: what is there can still be read
+    return Table.of(make())
 
 
 def keep(run: Path, name: str, data: bytes) -> None:
     """Write `derived/<name>` of a run folder, if that can be written to and does not lead out of the folder."""
     path = run / "derived" / name
     try:
-        if path.parent.resolve().is_relative_to(run.resolve()):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if _open_to(run, path):
             write_atomic(path, data)
     except (OSError, PoiseError):
-        pass  # a folder that cannot be written to, or a full disk: it can still be read
+        pass  # a full disk: what is there can still be read
+
+
+def _open_to(run: Path, path: Path) -> bool:
+    """Whether a file can be made there: the folder can be written to and does not lead out of the run."""
+    try:
+        if not path.parent.resolve().is_relative_to(run.resolve()):
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.access(path.parent, os.W_OK)
+    except OSError:
+        return False
 
 
 def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:
@@ -305,30 +284,3 @@ def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:
     # a withheld metric's version is not known: the name alone must do for all that are in files
     versions = [name if ".py:" in name else f"{name} v{getattr(m, 'version', 1)}" for name, m in metrics.items()]
     return [f"records {size}", task.target_sha, f"extract {task.extract}", *versions, f"poise {version('poise')}"]
-
-
-def _read(path: Path, signature: list[str]) -> list[Scored] | None:
-    """The cached lines, or None where there are none, they are stale, or anything about them is odd."""
-    try:
-        head, *lines = path.read_bytes().splitlines()
-        if msgspec.json.decode(head, type=_Header).signature != signature:
-            return None
-        decode = msgspec.json.Decoder(Scored).decode
-        return [decode(line) for line in lines]
-    except (OSError, ValueError, msgspec.DecodeError):
-        return None
-
-
-def values_of(name: str, metric: Any, lines: Sequence[Scored]) -> Values:
-    """One metric's scores of all lines as columns."""
-    absent = Score(None, reason="not scored")
-    scores = [line.scores.get(name, absent) for line in lines]
-    values = np.array([math.nan if s.value is None else s.value for s in scores], dtype=float)
-    widths = {len(s.stats) for s in scores if s.stats}
-    stats = None
-    if len(widths) == 1:
-        nothing = [0.0] * widths.pop()
-        stats = np.array([s.stats or nothing for s in scores], dtype=float)
-    items = [s.item for s in scores]
-    whole = any(item is not None for item in items)
-    return Values(name, metric, values, stats, [s.reason for s in scores], items if whole else None)

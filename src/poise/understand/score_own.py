@@ -6,7 +6,7 @@ The scorer's code may be another package's: what it cannot score is unscored wit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -18,7 +18,8 @@ from poise.registry import lookup
 from poise.store.run import CellFolder
 from poise.types import Batch, Given, PoiseError, Sample
 from poise.understand.derive import Columns
-from poise.understand.score import Scored, Scores, Values, cached, keep, values_of
+from poise.understand.score import Scores, cached, keep
+from poise.understand.scored import Scored, Table, Values
 
 
 class _Line(Struct, gc=False):
@@ -37,31 +38,29 @@ class _Line(Struct, gc=False):
 def score_own(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], allow_code: bool) -> Scores:
     """Every metric of the task on every row, through the cache; the primary one is the first that is a mark."""
     task = folder.cell.task
-    nothing: list[str | None] = [None] * len(columns)
+    rows = len(columns)
     name = str(task.scoring.get("by"))
     try:
         scorer: Any = lookup("scorer", name, allow_code)(task.scoring, samples, allow_code)
         metrics = {metric: scorer.metric(metric) for metric in task.metrics}
 
-        def make() -> list[Scored]:
+        def make() -> Iterator[Scored]:
             found = scorer.score(_given(folder, columns))
-            return [Scored(request, *row) for request, row in zip(columns.request, found, strict=True)]
+            return (Scored(request, *row) for request, row in zip(columns.request, found, strict=True))
 
-        lines = cached(folder, columns, metrics, make)
+        table = cached(folder, columns, metrics, make)
         kept = _Kept(folder, task.scoring)
-        named = dict.fromkeys([*task.metrics, *(metric for line in lines for metric in line.scores)])
+        named = dict.fromkeys([*task.metrics, *table.names])
         found = {
-            metric: _values(metric, kept.over(metrics.get(metric) or scorer.metric(metric)), lines) for metric in named
+            metric: _values(metric, kept.over(metrics.get(metric) or scorer.metric(metric)), table) for metric in named
         }
     except PoiseError as error:
-        return Scores(nothing, {}, None, str(error))
+        return Scores.none(rows, str(error))
     except Exception as error:
-        return Scores(nothing, {}, None, f"the scorer {name} failed with {type(error).__name__}: {error}"[:300])
+        return Scores.none(rows, f"the scorer {name} failed with {type(error).__name__}: {error}"[:300])
     marks = [metric for metric, values in found.items() if math.isfinite(values.scale) and values.items is None]
-    answers = [line.answer for line in lines]
-    if not marks:
-        return Scores(answers, found, None, f"no metric of {task.task} has marks between 0 and 1")
-    return Scores(answers, found, marks[0])
+    unscored = None if marks else f"no metric of {task.task} has marks between 0 and 1"
+    return Scores(table.answers, table.unfound, found, marks[0] if marks else None, unscored)
 
 
 class _Kept:
@@ -93,9 +92,9 @@ class _Kept:
         return math.nan if found is None else found
 
 
-def _values(name: str, metric: Any, lines: list[Scored]) -> Values:
+def _values(name: str, metric: Any, table: Table) -> Values:
     """Values outside of [0, 1] are no marks: their scale is unknown."""
-    values = values_of(name, metric, lines)
+    values = table.values(name, metric)
     known = values.values[~np.isnan(values.values)]
     if getattr(metric, "aggregate", None) is not None or ((known < 0) | (known > 1)).any():
         metric.scale = math.nan
