@@ -104,9 +104,16 @@ def test_grouped_quantile_interval_covers() -> None:
 
 
 def test_one_seed_one_interval() -> None:
-    assert (st.bootstrap_weights(7, "a") == st.bootstrap_weights(7, "a")).all()
-    assert not (st.bootstrap_weights(7, "a") == st.bootstrap_weights(7, "b")).all()
-    assert (st.bootstrap_weights(7, "a").sum(axis=1) == 7).all()
+    assert (st.bootstrap_weights(7, "a").counts == st.bootstrap_weights(7, "a").counts).all()
+    assert not (st.bootstrap_weights(7, "a").counts == st.bootstrap_weights(7, "b").counts).all()
+    assert (st.bootstrap_weights(7, "a").counts.sum(axis=1) == 7).all()
+
+
+@pytest.mark.parametrize("units", [1, 7, 30_000])
+def test_sums_of_resamples(units: int) -> None:
+    drawn, sums = st.bootstrap_weights(units, "a"), np.random.default_rng(1).normal(size=(units, 3))
+    assert np.allclose(drawn @ sums, drawn.counts.astype(float) @ sums, rtol=1e-12, atol=1e-9)
+    assert np.allclose(drawn @ sums[:, 0], (drawn @ sums)[:, 0], rtol=1e-12, atol=1e-9)
     assert st.resample_count(100) == 2000 and st.resample_count(10**6) == 200
 
 

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 from msgspec import Struct
@@ -114,16 +114,16 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: IO[bytes] | None = None
+        self._descriptor: int | None = None
 
     def read(self, start: int, size: int) -> bytes:
-        if self._file is None:
-            self._file = self.path.open("rb", buffering=0)
-        return os.pread(self._file.fileno(), size, start)
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+        return os.pread(self._descriptor, size, start)
 
     def __del__(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 class _Head(Struct, gc=False):

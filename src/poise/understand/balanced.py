@@ -187,13 +187,13 @@ def marks_of_task(task: str, systems: Sequence[Items]) -> list[Marks]:
     return [_marks(s, np.array([index[u] for u in s.units]), len(index), weights) for s in systems]
 
 
-def _marks(system: Items, units: Ints, count: int, weights: Floats) -> Marks:
+def _marks(system: Items, units: Ints, count: int, weights: st.Resamples) -> Marks:
     repeats = np.unique(system.repeat)
     sums = _sums(system, units, count, None)
     if len(repeats) == 1:
         drawn = weights @ sums
     else:
-        picked = st.bootstrap_weights(len(repeats), "repeats")[: len(weights)]
+        picked = st.bootstrap_weights(len(repeats), "repeats").counts[: len(weights)]
         drawn = np.zeros((len(weights), sums.shape[1]))
         for column, repeat in enumerate(repeats):
             drawn += picked[:, column, None] * (weights @ _sums(system, units, count, system.repeat == repeat))

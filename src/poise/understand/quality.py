@@ -104,7 +104,7 @@ def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
         if len(sums) < 2:
             return Estimate(value, None, None, n, unit, better, "corpus value; one item has no interval")
         weights = st.bootstrap_weights(len(sums), "corpus")
-        replicates = np.asarray(values.reduce(weights @ sums), dtype=float)
+        replicates = np.asarray(values.reduce(weights @ sums), dtype=np.float64)
     replicates = replicates[np.isfinite(replicates)]
     if len(replicates) < len(weights) / 2:
         return Estimate(value, None, None, n, unit, better, "corpus value; undefined in most resamples")
@@ -128,7 +128,7 @@ def aggregated(data: CellData, values: Values, inside: Rows) -> Estimate:
     try:
         with np.errstate(all="ignore"):
             value = float(values.metric.aggregate(items))
-            weights = st.bootstrap_weights(len(names), "corpus")[:100] if len(names) > 1 else ()
+            weights = st.bootstrap_weights(len(names), "corpus").counts[:100] if len(names) > 1 else ()
             drawn = [np.repeat(np.arange(len(items)), np.asarray(w, dtype=int)[units]) for w in weights]
             replicates = np.array([values.metric.aggregate([items[i] for i in draw]) for draw in drawn], dtype=float)
     except Exception as error:

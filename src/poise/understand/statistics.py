@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ Interval = tuple[float | None, float | None]
 LEVEL = 0.95
 RESAMPLES = 2000
 _DRAWS_AT_MOST = 10_000_000
+_AT_ONCE = 1_000_000
+"""Draws that are worked on together: 8 MB."""
 
 
 def z_value(level: float = LEVEL) -> float:
@@ -193,22 +196,37 @@ def resample_count(units: int) -> int:
     return max(200, min(RESAMPLES, _DRAWS_AT_MOST // max(units, 1)))
 
 
-@lru_cache(maxsize=4)
-def bootstrap_weights(units: int, key: str) -> Floats:
-    """How often each of `units` items is drawn in each resample, [resamples, units]; not to be written to.
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """How often each unit is drawn in each resample, [resamples, units], a byte each."""
 
-    Using one such matrix for all systems that answered the same items keeps them paired.
+    counts: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __matmul__(self, sums: NDArray[Any]) -> Floats:
+        """The sums of every resample: [units] or [units, k] -> [resamples] or [resamples, k]."""
+        rows = max(1, _AT_ONCE // max(self.counts.shape[1], 1))
+        blocks = [self.counts[start : start + rows] for start in range(0, len(self), rows)]
+        return np.concatenate([block.astype(float) @ sums for block in blocks])
+
+
+@lru_cache(maxsize=4)
+def bootstrap_weights(units: int, key: str) -> Resamples:
+    """Resamples of `units` items.
+
+    Using the same ones for all systems that answered the same items keeps them paired.
     """
     count = resample_count(units)
     rng = generator(key)
-    weights = np.empty((count, units))
-    block = max(1, 1_000_000 // units)
+    counts = np.empty((count, units), dtype=np.uint8)  # how often one of n is drawn n times is 1 on average
+    block = max(1, _AT_ONCE // units)
     for start in range(0, count, block):
         rows = min(block, count - start)
         drawn = rng.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units
-        weights[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
-    weights.flags.writeable = False
-    return weights
+        counts[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
+    return Resamples(counts)
 
 
 def all_alike(mark: float, n: int, resamples: int) -> Floats:
