@@ -20,6 +20,10 @@ def split_events(segments: list[tuple[int, bytes]]) -> tuple[list[int], list[byt
     the segment's time. Comments and other fields are dropped; several `data` lines are joined by a line feed.
     """
     body = b"".join([data for _, data in segments])
+    if b"\r" not in body and body.count(b"\n") == 2 * len(segments):
+        alone = [data[6:-2] for _, data in segments if data.startswith(b"data: ") and data.endswith(b"\n\n")]
+        if len(alone) == len(segments):  # as most servers send them: each event of one line, in a read of its own
+            return [ns for ns, _ in segments], alone, b""
     texts, stops, rest = _cut(body)
     limits = list(accumulate([len(data) for _, data in segments]))
     stamps = [segments[bisect_left(limits, stop)][0] for stop in stops]

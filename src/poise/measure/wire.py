@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from array import array
 from collections.abc import Coroutine
 from time import perf_counter_ns as now
 from typing import Any, TypeVar, cast
@@ -36,8 +35,8 @@ class Exchange:
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        self.times = array("q")
-        self.stops = array("q")
+        self.times: list[int] = []  # of objects: an array parses each number that is put into it
+        self.stops: list[int] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.code = 0
         self.framed = False
