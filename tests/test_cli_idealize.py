@@ -2,6 +2,7 @@
 
 import json
 
+import click
 import pytest
 from support import asked, cell, write_run
 
@@ -119,7 +120,6 @@ def test_roofline_refits_and_compares_with_a_run(poise, tmp_path):
 @pytest.mark.parametrize(
     "words,sentence",
     [
-        (["idealize", "fit", "{points}", "--method", "papre"], "unknown method 'papre'"),
         (["idealize", "fit", "nowhere.csv"], "cannot read the points nowhere.csv"),
         (["idealize", "profile", "m", "-b", "scripted", "--points", "p=1,x,o=1"], "is none of: auto, paper, p="),
         (["idealize", "profile", "m,n", "-b", "scripted"], "one model and one backend"),
@@ -134,3 +134,16 @@ def test_bad_input_is_one_sentence(poise, points, words, sentence, tmp_path, mon
     with pytest.raises(UsageError, match=sentence) as error:
         poise(*(w.replace("{points}", str(points)) for w in words))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["idealize", "fit", "points.csv", "--method", "papre"],
+        ["idealize", "profile", "m", "--method", "papre"],
+        ["idealize", "predict", "coef.json", "--prompt-tokens", "1", "--output-tokens", "1", "--mode", "papre"],
+    ],
+)
+def test_an_unknown_choice_names_the_known_ones(poise, words):
+    with pytest.raises(click.BadParameter, match="'papre' is not one of 'default'"):
+        poise(*words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -192,8 +193,9 @@ app.add_command(roofline)
 
 def main() -> None:
     """Entry point: expected failures are one sentence on stderr, never a traceback."""
-    with contextlib.suppress(AttributeError, ValueError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        with contextlib.suppress(ValueError):  # closed
+            sys.stdout.reconfigure(errors="replace")
     code = _guarded(lambda: app(prog_name="poise", standalone_mode=False))
     sys.exit(code)
 

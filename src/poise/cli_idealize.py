@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -12,6 +12,10 @@ from poise import cli_options as option
 from poise.cli_print import as_table, print_json, print_lines, written
 from poise.types import UsageError
 
+if TYPE_CHECKING:
+    from poise.understand.idealize import Method, Mode
+
+METHODS = click.Choice(["default", "paper"])
 coefficients = click.argument("coefficients", type=option.PATH)
 model_name = click.option("--model", help="Which model of the file.")
 price = option.options(
@@ -29,11 +33,11 @@ def idealize() -> None:
 
 @idealize.command()
 @click.argument("points", type=option.PATH)
-@click.option("--method", default="default", help="default, or paper: the published procedure.")
+@click.option("--method", type=METHODS, default="default", help="paper: the published procedure.")
 @click.option("--denoised", is_flag=True, help="Minimum over trials, overhead split off: for shared services.")
 @click.option("-o", "--out", type=option.PATH, help="Where to write the coefficients.")
 @option.json
-def fit(points: Path, method: str, denoised: bool, out: Path | None, as_json: bool) -> None:
+def fit(points: Path, method: Method, denoised: bool, out: Path | None, as_json: bool) -> None:
     """Fit alpha(p) and beta to timed generations, model by model.
 
     POINTS is a CSV file (prompt_tokens,output_tokens,runtime_s[,model][,at_s]) or a run folder.
@@ -43,11 +47,9 @@ def fit(points: Path, method: str, denoised: bool, out: Path | None, as_json: bo
     from poise.understand import idealize, idealize_files
     from poise.understand.idealize_apply import run_points
 
-    if method not in ("default", "paper"):
-        raise UsageError(f"unknown method {method!r}; there are: default, paper")
     found = run_points(open_run(points)) if points.is_dir() else idealize_files.read_points(points)
     fits = [
-        idealize.fit([p for p in found if p.model == name], method, denoised)  # type: ignore[arg-type]
+        idealize.fit([p for p in found if p.model == name], method, denoised)
         for name in dict.fromkeys(p.model for p in found)
     ]
     if not fits:
@@ -69,13 +71,13 @@ def fit(points: Path, method: str, denoised: bool, out: Path | None, as_json: bo
 @coefficients
 @click.option("--prompt-tokens", type=int, required=True, help="Prompt length.")
 @click.option("--output-tokens", type=int, required=True, help="Answer length.")
-@click.option("--mode", default="default", help="default, or helm: HELM's own rule.")
+@click.option("--mode", type=click.Choice(["default", "helm"]), default="default", help="helm: HELM's own rule.")
 @option.options(model_name, price, option.json)
 def predict(
     coefficients: Path,
     prompt_tokens: int,
     output_tokens: int,
-    mode: str,
+    mode: Mode,
     model: str | None,
     accelerators: int,
     power_w: float | None,
@@ -91,10 +93,8 @@ def predict(
     from poise.report.idealized import prediction_lines
     from poise.understand import cost, idealize, idealize_files
 
-    if mode not in ("default", "helm"):
-        raise UsageError(f"unknown mode {mode!r}; there are: default, helm")
     chosen = idealize_files.pick(idealize_files.read_coefficients(coefficients), model)
-    seconds = idealize.predict(chosen, prompt_tokens, output_tokens, mode)  # type: ignore[arg-type]
+    seconds = idealize.predict(chosen, prompt_tokens, output_tokens, mode)
     price = cost.idealized_cost(Price(per_hour_usd=per_hour_usd, date=price_date), [seconds], accelerators)
     energy = cost.idealized_energy([seconds], accelerators, power_w)
     if as_json:
@@ -112,7 +112,7 @@ def predict(
 @click.option("-o", "--out", type=option.PATH, default=Path("coef.json"), help="Where to write the coefficients.")
 @click.option("--save-points", "save", type=option.PATH, help="Also write every trial as CSV.")
 @click.option("--repeats", type=option.COUNT, default=5, help="Trials of each point, interleaved.")
-@click.option("--method", default="default", help="Fit for paper and p=,o= points: default, paper.")
+@click.option("--method", type=METHODS, default="default", help="Fit for paper and p=,o= points.")
 @click.option("--batch", type=option.COUNT, default=1, help="Equal sequences at once.")
 @click.option("--seed", default=0, help="Seed of prompts, order and design.")
 @click.option("--random-weights", is_flag=True, help="Shape only; no weights needed.")
@@ -128,7 +128,7 @@ def profile(
     out: Path,
     save: Path | None,
     repeats: int,
-    method: str,
+    method: Method,
     batch: int,
     seed: int,
     random_weights: bool,
@@ -149,7 +149,7 @@ def profile(
     from poise.report.idealized import profile_lines
 
     chosen, deployment = _engine(model, backend, backend_options, random_weights)
-    plan = Plan(points, repeats, method, seed, max_prompt)  # type: ignore[arg-type]
+    plan = Plan(points, repeats, method, seed, max_prompt)
     with Profiler(chosen, deployment, batch, seed) as profiler:
         found = profile_points(profiler, plan, name or chosen.name)
     _keep_profile(found, out, save, profiler, batch)

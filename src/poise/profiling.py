@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from poise.measure.profile import Profiler, Trial
 from poise.types import UsageError
 from poise.understand.idealize import Coefficients, Fit, Method, Point, fit, judge, predict
-from poise.understand.idealize_auto import OUTPUTS, PROMPTS, auto
+from poise.understand.idealize_auto import OUTPUTS, PROMPTS, Design, auto
 from poise.understand.pace import steady
 
 Pair = tuple[int, int]
@@ -67,11 +67,12 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
     pairs = _pairs(plan.points, prompts, outputs)
     profiler.warm_up([(prompts[-1], 2), (prompts[0], outputs[-1])] if pairs is None else [pairs[0], pairs[-1]])
     trials: list[Trial] = []
+    design: Design | None = None
     if pairs is not None:
         trials = sorted((t for row in profiler.measure(pairs, plan.repeats) for t in row), key=lambda t: t.at_s)
         found = steady([((t.prompt_tokens, t.output_tokens), t.runtime_s) for t in trials])
         made = fit((Point(p, o, seconds, name) for (p, o), seconds in found.seconds.items()), plan.method)
-        table, spread, extra = made.coefficients, found.spread, {}
+        table, spread = made.coefficients, found.spread
     else:
 
         def measure(asked: Sequence[Pair]) -> list[list[float]]:
@@ -82,12 +83,8 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
         design = auto(measure, prompts, outputs, name, seed=plan.seed)
         table, spread = design.coefficients, design.pace_spread
         made = judge(table, dict(zip(design.points, design.seconds, strict=True)), "default", denoised=False)
-        extra = {
-            "median_error": design.median_error, "p95_error": design.p95_error, "tile": design.tile,
-            "tile_probability": design.tile_probability, "outliers": list(design.outliers),
-        }  # fmt: skip
     limited = structs.replace(table, context_tokens=profiler.context)
-    return Profile(
+    profile = Profile(
         coefficients=limited,
         fit=made,
         points=_points(trials, name),
@@ -96,7 +93,16 @@ def profile_points(profiler: Profiler, plan: Plan, name: str) -> Profile:
         spent_s=profiler.spent_s,
         grid_points=len(prompts) * len(outputs),
         grid_s=sum(predict(limited, p, o) for p in prompts for o in outputs),
-        **extra,  # type: ignore[arg-type]
+    )
+    if design is None:
+        return profile
+    return structs.replace(
+        profile,
+        median_error=design.median_error,
+        p95_error=design.p95_error,
+        tile=design.tile,
+        tile_probability=design.tile_probability,
+        outliers=list(design.outliers),
     )
 
 

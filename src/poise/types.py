@@ -292,11 +292,14 @@ class Estimate(Struct, frozen=True, omit_defaults=False):
     reason: str | None = None
 
 
+Level = Literal["info", "warn", "error"]
+
+
 class Check(Struct, frozen=True):
     """A doubt about a cell, as data: the facts, and one thing to do."""
 
     code: str
-    level: Literal["info", "warn", "error"]
+    level: Level
     evidence: str
     action: str
 

@@ -14,7 +14,7 @@ import psutil
 
 from poise import registry
 from poise.measure import host, wire
-from poise.types import Check
+from poise.types import Check, Level
 
 _TIMER_LATE_S = 0.002
 _OTHERS_CORES = 0.2
@@ -30,7 +30,7 @@ def checks(load: int | None) -> list[Check]:
     return found
 
 
-def _fact(code: str, evidence: str, action: str = "", level: Any = None) -> Check:
+def _fact(code: str, evidence: str, action: str = "", level: Level | None = None) -> Check:
     return Check(code, level or ("warn" if action else "info"), evidence, action)
 
 

@@ -32,7 +32,7 @@ from poise.measure.concurrent import Concurrent
 from poise.plan.repeat import asked, sequence
 from poise.plan.spec import Deployment, Load, Model
 from poise.store.run import Appender, CellFolder, Outcome, Segment
-from poise.types import LagSample, Opened, PoiseError, Request
+from poise.types import LagSample, Opened, Phase, PoiseError, Request
 
 
 class Job(Struct, frozen=True):
@@ -183,10 +183,11 @@ def _drive(
             raise SystemExit("the parent process is gone")
 
     load = folder.cell.load
-    segment, cold, warm = command.segment, command.warmup[:1], command.warmup[1:]
+    segment = command.segment
+    warmups: tuple[tuple[Phase, list[Request]], ...] = (("cold", command.warmup[:1]), ("warmup", command.warmup[1:]))
     requests, seconds = _asked(folder, len(attempts))
     if "concurrent" not in backend.capabilities:
-        for phase, group in (("cold", cold), ("warmup", warm)):
+        for phase, group in warmups:
             drive.in_process(
                 backend,
                 iter([[r] for r in group]),
@@ -195,7 +196,7 @@ def _drive(
                 batched=False,
                 attempts={},
                 alive=alive,
-                phase=phase,  # type: ignore[arg-type]
+                phase=phase,
             )
         drive.in_process(
             backend,
@@ -213,7 +214,7 @@ def _drive(
 
     async def concurrent() -> None:
         one = Load("closed", 1)
-        for phase, group in (("cold", cold), ("warmup", warm)):
+        for phase, group in warmups:
             driver = Concurrent(
                 backend,
                 records.write,
@@ -221,7 +222,7 @@ def _drive(
                 attempts={},
                 retries=0,
                 alive=alive,
-                phase=phase,  # type: ignore[arg-type]
+                phase=phase,
             )
             await driver.run(group, one)
         driver = Concurrent(

@@ -19,7 +19,7 @@ from poise.plan.loads import read_loads, written
 from poise.plan.positions import Document, Where, read_file
 from poise.plan.spec import Analysis, Deployment, Generation, Model, Override, Study, TaskUse
 
-T = TypeVar("T")
+Named = TypeVar("Named", Model, Deployment, TaskUse)
 
 SOURCE_KINDS = ("any", "bundled", "hf", "onnx", "gguf", "mlx", "openvino", "ctranslate2", "api")
 _SCALARS = ("seed", "repeats", "warmup", "retries", "client_processes", "budget_usd", "until")
@@ -231,8 +231,8 @@ def _items(doc: Document, data: dict[str, Any], part: str) -> Iterable[tuple[int
     return enumerate(value)
 
 
-def _unique(doc: Document, part: str, entries: list[T]) -> list[T]:
-    _no_twins(doc, part, [entry.name for entry in entries])  # type: ignore[attr-defined]
+def _unique(doc: Document, part: str, entries: list[Named]) -> list[Named]:
+    _no_twins(doc, part, [entry.name for entry in entries])
     return entries
 
 

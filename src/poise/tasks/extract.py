@@ -97,7 +97,8 @@ def _label(text: str, sample: Sample) -> str | None:
             )
             else found.pop()
         )
-    if re.match(_LEAD, text, re.IGNORECASE).end() < hits[0].start():  # type: ignore[union-attr]
+    lead = re.match(_LEAD, text, re.IGNORECASE)
+    if lead is not None and lead.end() < hits[0].start():
         return None
     between = text[hits[0].end() : hits[1].start()].strip(" \t*_`\"'“”)(").casefold()
     same = hits[0].group(1).casefold() == hits[1].group(1).casefold()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from poise.types import Batch, Check
+from poise.types import Batch, Check, Level
 from poise.understand.cached import prefix_cache
 from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
@@ -55,11 +55,11 @@ def _failed(data: CellData) -> Check | None:
     listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
     evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); "
     evidence += "what they were to judge has no verdict of theirs" if data.judges else "they count as wrong"
-    level = "error" if failed == len(data.columns) else "warn"
+    level: Level = "error" if failed == len(data.columns) else "warn"
     action = "look at one with `poise show`, or run again with --retry-failed"
     if "context" in kinds:
         action = "prompt and answer do not fit the model's context: fewer shots, shorter items, or fewer max_tokens"
-    return Check("failed_requests", level, evidence, action)  # type: ignore[arg-type]
+    return Check("failed_requests", level, evidence, action)
 
 
 def _few(data: CellData) -> Check | None:

@@ -209,7 +209,11 @@ def _stated(errors: Any) -> float:
 
 def _skeleton(prompts: Sequence[int], first: int, longest: int) -> list[Pair]:
     """Both ends, the middle, and β at two prompts; then prompts in between, before the adaptive choice begins."""
-    near = [min(prompts, key=lambda p, f=f: abs(p - f * prompts[-1])) for f in _SKELETON]  # type: ignore[misc]
+
+    def nearest(share: float) -> int:
+        return min(prompts, key=lambda p: abs(p - share * prompts[-1]))
+
+    near = [nearest(share) for share in _SKELETON]
     points = [(prompts[0], first), (prompts[-1], first), (near[0], first), (prompts[0], longest), (near[0], longest)]
     return list(dict.fromkeys(points + [(p, first) for p in near[1:]]))
 

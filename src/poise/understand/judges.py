@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poise.types import Check, Estimate
+from poise.types import Better, Check, Estimate, Level
 from poise.understand import statistics as st
 from poise.understand.agreement import kappa_estimate
 from poise.understand.gather import CellData
@@ -41,11 +41,11 @@ def _kappas(name: str, own: Verdicts, other: dict[Key, float]) -> dict[str, Esti
     return {f"kappa.{name}": kappa_estimate(a, b, units, 3)}
 
 
-def _share(count: int, n: int, better: str) -> Estimate:
+def _share(count: int, n: int, better: Better) -> Estimate:
     if not n:
-        return Estimate(None, better=better, reason="nothing was judged")  # type: ignore[arg-type]
+        return Estimate(None, better=better, reason="nothing was judged")
     lo, hi = st.wilson(count, n)
-    return Estimate(count / n, lo, hi, n, "", better, "proportion, Wilson")  # type: ignore[arg-type]
+    return Estimate(count / n, lo, hi, n, "", better, "proportion, Wilson")
 
 
 def judge_checks(data: CellData) -> list[Check]:
@@ -61,8 +61,8 @@ def judge_checks(data: CellData) -> list[Check]:
     if own.swapped:
         evidence = f"{own.swapped} of {own.pairs} pairs got another verdict in the other order and count as ties"
         evidence += f" ({own.first_shown} for whichever was shown first)"
-        level = "warn" if own.swapped > own.pairs / 5 else "info"
-        found.append(Check("position_bias", level, evidence, "give several judges, or a stronger one"))  # type: ignore[arg-type]
+        level: Level = "warn" if own.swapped > own.pairs / 5 else "info"
+        found.append(Check("position_bias", level, evidence, "give several judges, or a stronger one"))
     return found
 
 

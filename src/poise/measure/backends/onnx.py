@@ -108,7 +108,8 @@ class Onnx:
 
         def step() -> list[int]:
             advance()
-            return tokens().tolist()  # type: ignore[no-any-return]
+            chosen: list[int] = tokens().tolist()
+            return chosen
 
         raws = _inprocess.decode(batch, step, sent_ns, self._codec)
         if alone:  # not kept where anything was raised

@@ -99,7 +99,8 @@ class Transformers:
             token = choose(logits[:, -1])
             ids = token[:, None]
             width += 1
-            return token.tolist()  # type: ignore[no-any-return]
+            chosen: list[int] = token.tolist()
+            return chosen
 
         return step
 

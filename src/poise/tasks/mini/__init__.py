@@ -58,7 +58,7 @@ class Mini:
                 category=category,
             )
 
-    def question(self, sample: Sample) -> str:
+    def question(self, sample: Sample) -> str | list[str]:
         return str(sample.fields["question"])
 
     def answer(self, sample: Sample) -> str:
@@ -72,7 +72,7 @@ class _TwoTurns(Mini):
         for sample in super().samples(data, options):
             yield structs.replace(sample, target=str(sample.target).split("\n"))
 
-    def question(self, sample: Sample) -> list[str]:  # type: ignore[override]
+    def question(self, sample: Sample) -> list[str]:
         return str(sample.fields["question"]).split("\n")
 
 
