@@ -1,9 +1,12 @@
 """Lines that are read when they are asked for are the lines of the file."""
 
+import gc
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from poise.store.lines import Lines, Noted, Targets, iter_jsonl, located
+from poise.store.lines import MOST_OPEN, Lines, Noted, Targets, iter_jsonl, located
 from poise.types import Sample
 
 SAMPLES = [
@@ -50,3 +53,25 @@ def test_noted_lines_of_several_files(file, tmp_path):
     assert list(both.picked([3, 0])) == ["d", "a"]
     assert list(one.joined([both[2:], one])) == ["a", "b", "c", "c", "d", "a", "b", "c"]
     assert [s.id for s in iter_jsonl(second, Sample)] == ["d"]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="open files cannot be counted here")
+def test_lines_of_more_files_than_a_process_may_have_open(tmp_path):
+    """Each cell of a study has files of its own, and a summary reads from all of them."""
+
+    def opened():
+        return sum(1 for _ in Path("/dev/fd").iterdir())
+
+    gc.collect()
+    before, found = opened(), Noted(Sample, lambda sample: sample.id)
+    for i in range(3 * MOST_OPEN):
+        path = tmp_path / f"{i}.jsonl"
+        path.write_bytes(msgspec.json.encode(Sample(f"s{i}", {})) + b"\n")
+        for _, place in located(path, Sample):
+            found.note(place)
+    for _ in range(2):
+        assert list(found) == [f"s{i}" for i in range(3 * MOST_OPEN)]
+        assert opened() - before <= MOST_OPEN
+    del found
+    gc.collect()
+    assert opened() <= before

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
+from weakref import ref
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +18,8 @@ from msgspec import Struct
 from poise.types import Sample, UsageError
 
 T = TypeVar("T")
+MOST_OPEN = 64
+"""Files kept open to be read from: a study has more cells than a process may have open files."""
 
 
 class Place(NamedTuple):
@@ -110,20 +114,35 @@ class Noted(Sequence[T]):
 
 
 class _File:
-    """A file that is opened when it is first read, and closed with the last that may read it."""
+    """A file to read from here and there: open while it is among the last few opened and may still be read."""
+
+    _opened: ClassVar[deque[ref[_File]]] = deque()
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = None
+        self._descriptor: _Descriptor | None = None
 
     def read(self, start: int, size: int) -> bytes:
-        if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
-        return os.pread(self._descriptor, size, start)
+        descriptor = self._descriptor or self._open()  # held here: another thread may let go of it meanwhile
+        return os.pread(descriptor.number, size, start)
+
+    def _open(self) -> _Descriptor:
+        self._descriptor = opened = _Descriptor(self.path)
+        self._opened.append(ref(self))
+        if len(self._opened) > MOST_OPEN and (oldest := self._opened.popleft()()):
+            oldest._descriptor = None
+        return opened
+
+
+class _Descriptor:
+    """Closed with the last that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        if hasattr(self, "number"):
+            os.close(self.number)
 
 
 class _Head(Struct, gc=False):
