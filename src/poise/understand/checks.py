@@ -10,11 +10,11 @@ import numpy as np
 from msgspec import Struct
 
 from poise.types import Batch, Check, Level
-from poise.understand.cached import prefix_cache
 from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
 from poise.understand.judges import judge_checks
 from poise.understand.lengths import length_checks
+from poise.understand.prefix_cache import prefix_cache
 from poise.understand.resources import is_gpu
 from poise.understand.stalls import stalls, threshold_s
 

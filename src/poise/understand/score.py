@@ -92,7 +92,7 @@ def score_cell(folder: CellFolder, columns: Columns, samples: Mapping[str, Sampl
         if task.mode == "perplexity":
             found = {name: _perplexities(name, metric, folder, columns, samples) for name, metric in metrics.items()}
             return Scores.none(rows, "perplexity has no mark between 0 and 1", found)
-        table = cached(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
+        table = kept_or_made(folder, columns, metrics, lambda: _score_rows(folder, columns, samples, metrics))
     except PoiseError as error:  # a metric or extractor of another version, or one that would run code
         return Scores.none(rows, str(error))
     names = table.names or list(metrics)
@@ -238,7 +238,7 @@ def _failed(metric: Any, sample: Sample) -> Score:
 # ---------------------------------------------------------------- the cache
 
 
-def cached(
+def kept_or_made(
     folder: CellFolder, columns: Columns, metrics: Mapping[str, Any], make: Callable[[], Iterable[Scored]]
 ) -> Table:
     """What was kept for just these records, targets and metrics, else what `make` makes now."""

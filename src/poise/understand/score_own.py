@@ -18,7 +18,7 @@ from poise.registry import lookup
 from poise.store.run import CellFolder
 from poise.types import Batch, Given, PoiseError, Sample
 from poise.understand.derive import Columns
-from poise.understand.score import Scores, cached, keep
+from poise.understand.score import Scores, keep, kept_or_made
 from poise.understand.scored import Scored, Table, Values
 
 
@@ -48,7 +48,7 @@ def score_own(folder: CellFolder, columns: Columns, samples: Mapping[str, Sample
             found = scorer.score(_given(folder, columns))
             return (Scored(request, *row) for request, row in zip(columns.request, found, strict=True))
 
-        table = cached(folder, columns, metrics, make)
+        table = kept_or_made(folder, columns, metrics, make)
         kept = _Kept(folder, task.scoring)
         named = dict.fromkeys([*task.metrics, *table.names])
         found = {
