@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from poise import load_study, plan, summarize
-from poise.measure.mock_answers import MockConfig, Script
+from poise.measure.mock_answers import Script
+from poise.measure.mock_config import MockConfig
 from poise.plan.search import ladder, next_rate
 from poise.store.run import open_run
 

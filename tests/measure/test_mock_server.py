@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from poise.measure import wire
-from poise.measure.mock_answers import MockConfig, Script, prompt_sha
+from poise.measure.mock_answers import Script, prompt_sha
+from poise.measure.mock_config import MockConfig
 from poise.measure.mock_server import running
 from poise.types import UsageError
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import poise
-from poise.measure.mock_answers import MockConfig
+from poise.measure.mock_config import MockConfig
 from poise.measure.mock_server import running
 from poise.measure.run import execute
 from poise.plan.build import plan

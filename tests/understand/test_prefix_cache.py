@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import asked, cell, write_run
 
 import poise
-from poise.measure.mock_answers import MockConfig
+from poise.measure.mock_config import MockConfig
 from poise.measure.mock_server import running
 from poise.plan.prompts import sha
 from poise.plan.spec import Load

@@ -5,65 +5,17 @@ from __future__ import annotations
 import hashlib
 import random
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from poise.measure.mock_config import BLOCK, FAULTS, MockConfig
 from poise.registry import did_you_mean
 from poise.types import UsageError
 
-BLOCK = 16
 LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens", "ignore_eos")
 """What a request may say of its answer's length."""
-FAULTS = ("429", "500", "503", "reset", "wrong-json", "endless", "early-close")
-
-
-class MockConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the mock behaves. Times in seconds, shares in [0, 1]."""
-
-    ttft_s: float = 0.0
-    prefill_s: float = 0.0
-    """Each prompt token (word) takes this much longer, but for those that a cache holds."""
-    prefix_cache: bool = False
-    """Remember prompts: whole blocks of 16 words with which an earlier one began are not read again."""
-    cached_usage: bool = True
-    """Whether the token counts say how many came from the cache."""
-    gap_s: float = 0.0
-    jitter: float = 0.0
-    """Each gap and TTFT is multiplied by 1 ± this much (uniform)."""
-    stall_share: float = 0.0
-    stall_s: float = 0.4
-    """A share of the streams pauses this much longer once, at a random event."""
-    error_share: float = 0.0
-    faults: tuple[str, ...] = ("500",)
-    """Kinds of failure to draw from: 429, 500, 503, reset, wrong-json, endless, early-close."""
-    tokens: int = 16
-    """Output tokens (words), or those of a known answer; max_tokens, min_tokens and ignore_eos are obeyed."""
-    tokens_per_chunk: int = 1
-    reasoning_tokens: int = 0
-    capacity: int | None = None
-    """Answers at one time; further requests wait in order. None: no limit."""
-    usage: Literal["option", "always", "none"] = "option"
-    """Token counts in a stream: as asked by stream_options, always, never."""
-    done: bool = True
-    """Whether the stream ends with [DONE]."""
-    text: str | None = None
-    """The answer to everything; None: `tokens` numbered words."""
-    answers: str | None = None
-    """JSONL file of {"prompt", "answer"}; a prompt is recognised by its last 200 characters."""
-    accuracy: float = 1.0
-    """Share of the known answers that are given; the others get `wrong`."""
-    wrong: str = "I do not know."
-    seed: int = 0
-    truth: str | None = None
-    """File of the truth log."""
-    keep_alive: bool = True
-    coalesce: bool = False
-    """Every event is a write of its own, but the kernel may put together what is written faster than it sends (Nagle's
-    algorithm), until the answer ends. Else it sends every event at once (TCP_NODELAY), as servers mostly have it."""
-    one_write: bool = False
-    """Where all times are 0: a stream's events in one write, not one each."""
 
 
 class Asked(Struct, frozen=True):

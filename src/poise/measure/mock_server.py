@@ -7,7 +7,6 @@ added when the request ends: times are `perf_counter_ns`, comparable on this hos
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
@@ -16,6 +15,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -25,7 +25,8 @@ from typing import Any, BinaryIO, cast
 import httptools
 import msgspec
 
-from poise.measure.mock_answers import END, FAULTS, LENGTHS, MockConfig, Script, chunked, prompt_of, prompt_sha
+from poise.measure.mock_answers import END, LENGTHS, Script, chunked, prompt_of, prompt_sha
+from poise.measure.mock_config import MockConfig, from_flags
 from poise.measure.wire import run as run_loop
 from poise.measure.wire_answer import NOT_JSON
 from poise.types import UsageError
@@ -366,30 +367,13 @@ def serve(host: str, port: int, config: MockConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line: one flag per field of `MockConfig`, plus `--host` and `--port`."""
-    parser = argparse.ArgumentParser(
-        "poise mock-server",
-        description="An OpenAI-compatible server of known truth.",
-        epilog=f"Faults: {', '.join(FAULTS)} (comma list). All draws depend on seed and prompt only.",
-    )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0)
-    for info in msgspec.structs.fields(MockConfig):
-        flags = {f"--{name.replace('_', '-')}": None for name in (info.name, info.name.removesuffix("_s"))}
-        kind = "SECONDS" if info.name.endswith("_s") else "SHARE" if info.name.endswith("share") else "VALUE"
-        default = ",".join(info.default) if isinstance(info.default, tuple) else info.default
-        read = float if kind != "VALUE" or info.type is float else str
-        parser.add_argument(*flags, dest=info.name, type=read, metavar=kind, help=f"default {default}")
-    found = vars(parser.parse_args(argv))
-    host, port = found.pop("host"), found.pop("port")
-    given: dict[str, Any] = {k: v for k, v in found.items() if v is not None}
-    if "faults" in given:
-        given["faults"] = given["faults"].split(",")
+    """The command line; a wrong word ends the process with one sentence and exit code 2."""
+    config, host, port = from_flags(argv)
     try:
-        config = msgspec.convert(given, MockConfig, strict=False)
         serve(host, port, config)
-    except (msgspec.ValidationError, UsageError, OSError) as e:
-        parser.exit(2, f"poise mock-server: {e}\n")
+    except (UsageError, OSError) as error:
+        print(f"poise mock-server: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

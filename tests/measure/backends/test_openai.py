@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 import poise
 from poise.measure import wire
 from poise.measure.backends.openai import OpenAI
-from poise.measure.mock_answers import MockConfig, prompt_sha
+from poise.measure.mock_answers import prompt_sha
+from poise.measure.mock_config import MockConfig
 from poise.measure.mock_server import running
 from poise.plan.spec import Deployment, Model
 from poise.types import Message, Request, UsageError
