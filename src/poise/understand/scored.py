@@ -6,6 +6,7 @@ Of what was extracted only the places of the lines are held; an answer is read a
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class _Column:
     def add(self, row: int, score: Score) -> None:
         self._fill(row)
         self._values.append(math.nan if score.value is None else score.value)
-        self._reasons.append(score.reason)
+        self._reasons.append(score.reason and sys.intern(score.reason))  # few different ones stand in many rows
         if score.item is not None:
             self._items[row] = score.item
         if score.stats:
