@@ -1,5 +1,8 @@
 """What is kept outside of memory is what was given, in any order, however much it is."""
 
+from io import FileIO
+from tempfile import NamedTemporaryFile
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +63,20 @@ def test_no_room(monkeypatch):
     monkeypatch.setattr(kept, "TemporaryFile", full)
     with pytest.raises(PoiseError, match="temporary file: No space left on device; set TMPDIR"):
         Kept(["a" * 100])
+
+
+def test_nearly_no_room(monkeypatch):
+    """What the disk takes only a part of is written on, or is no room."""
+
+    class Nearly(FileIO):
+        def write(self, data):
+            return super().write(data[:7])
+
+    def opened(**_):
+        with NamedTemporaryFile() as file:  # goes on without its name
+            return Nearly(file.name, "r+")
+
+    monkeypatch.setattr(kept, "IN_MEMORY_BYTES", 10)
+    monkeypatch.setattr(kept, "TemporaryFile", opened)
+    texts = [f"{k} of many" for k in range(20)]
+    assert list(Kept(texts)) == texts

@@ -79,7 +79,9 @@ class _Store(Generic[T]):
     def _write(self) -> None:
         try:
             self._file = self._file or TemporaryFile(buffering=0)  # noqa: SIM115 (closed with this store)
-            self._file.write(self._few)
+            written, few = 0, bytes(self._few)
+            while written < len(few):  # a disk that is nearly full takes a part
+                written += self._file.write(few[written:])
         except OSError as error:
             raise PoiseError(f"the plan cannot be kept in a temporary file: {error.strerror}; set TMPDIR") from None
         self._few.clear()
