@@ -154,3 +154,22 @@ def test_a_tokenizer_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UsageError, match="cannot be read"):
         Folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "template", "said"),
+    [
+        (models.BPE(vocab={"猫": 0}, merges=[]), TEMPLATE, "makes 0 tokens of English words"),
+        (models.WordLevel(vocab={"<unk>": 0}, unk_token="<unk>"), TEMPLATE, "makes 1 tokens of English words"),
+        (models.WordLevel(vocab={"x": 0}, unk_token="<unk>"), TEMPLATE, "cannot read a text"),
+        (models.BPE(), "{{ raise_exception('roles must alternate') }}", "chat template .* roles must alternate"),
+        (models.BPE(), "{{ messages[9].content }}", "chat template .* failed"),
+        (models.BPE(), ["no template", 3], "makes 0 tokens"),
+    ],
+)
+def test_tokenizers_that_cannot_count(tmp_path: Path, model: Any, template: Any, said: str) -> None:
+    Tokenizer(model).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    [sample] = Synthetic().samples(None, {"n": 1, "prompt_tokens": 50})
+    with pytest.raises(UsageError, match=said):
+        Fitter(Folder(tmp_path), chat=True).fit(asked(sample, True))

@@ -65,8 +65,14 @@ class Fitter:
 
     def count(self, request: Request) -> int:
         """Prompt tokens of a request as its server counts them."""
-        if (messages := self._messages(request)) and self.folder.render is not None:
-            return self.folder.count(self.folder.render(messages))
+        if (messages := self._messages(request)) and (render := self.folder.render) is not None:
+            try:
+                text = render(messages)
+            except Exception as error:  # a template is foreign code
+                raise UsageError(
+                    f"the chat template of {self.folder.home} failed: {error}; set the model's format to raw"
+                ) from None
+            return self.folder.count(text)
         return self.folder.count(_text(request), special=True)
 
     def _messages(self, request: Request) -> Sequence[Message]:
@@ -90,9 +96,14 @@ class Fitter:
         lead = "one " if follows else ""
         before = self.folder.count(lead.rstrip()) if follows else 0
         ends = self._ends(lead + text)
-        while len(ends) < before + tokens:  # words that join to one token: more of them
+        while (known := len(ends)) < before + tokens:  # words that join to one token: more of them
             text = f"{text} {text}"
             ends = self._ends(lead + text)
+            if len(ends) == known:
+                raise UsageError(
+                    f"the tokenizer in {self.folder.home} makes {known} tokens of English words however many there "
+                    "are; name that of the served model"
+                )
         cut = text[: max(ends[before + tokens - 1] - len(lead), 0)].rstrip()
 
         def length(candidate: str) -> int:
@@ -118,7 +129,7 @@ class Fitter:
 
     def _ends(self, text: str) -> list[int]:
         """Where each token's characters end."""
-        return [end for _, end in self.folder.tokenizer.encode(text, add_special_tokens=False).offsets]
+        return [end for _, end in self.folder.encode(text).offsets]
 
 
 def _text(request: Request) -> str:

@@ -30,7 +30,7 @@ class Folder:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.template = chat_template(folder) or chat_template(home)
-        self._home, self._config = home, _read_json(home / "tokenizer_config.json")
+        self.home, self._config = home, _read_json(home / "tokenizer_config.json")
 
     def special(self, name: str) -> str | None:
         """The text of `bos_token`, `eos_token` …"""
@@ -38,7 +38,7 @@ class Folder:
 
     @cached_property
     def sha(self) -> str | None:
-        return tokenizer_sha(self._home)
+        return tokenizer_sha(self.home)
 
     @cached_property
     def render(self) -> Callable[[Sequence[Message]], str] | None:
@@ -47,7 +47,13 @@ class Folder:
 
     def count(self, text: str, special: bool = False) -> int:
         """Tokens of a text, with those that the tokenizer puts round every text (begin of text …) on request."""
-        return len(self.tokenizer.encode(text, add_special_tokens=special).ids)
+        return len(self.encode(text, special).ids)
+
+    def encode(self, text: str, special: bool = False) -> Any:
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=special)
+        except Exception as error:  # the package raises nothing narrower
+            raise UsageError(f"the tokenizer in {self.home} cannot read a text: {error}") from None
 
 
 def find(name: str, base_dir: str = ".") -> Path:
@@ -98,10 +104,10 @@ def chat_template(folder: Path) -> str | None:
     """The folder's chat template: `chat_template.jinja`, or the (default) one of `tokenizer_config.json`."""
     own = folder / "chat_template.jinja"
     if own.is_file():
-        return own.read_text(encoding="utf-8")
+        return own.read_text(encoding="utf-8", errors="replace")
     template = _read_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template}
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     return template if isinstance(template, str) else None
 
