@@ -36,8 +36,9 @@ import msgspec
 import psutil
 
 from poise.measure.mock_answers import prompt_sha
+from poise.protocols import Answer, Raw
 from poise.store.run import open_run
-from poise.types import Answer, Message, Raw, Record, Request
+from poise.types import Message, Record, Request
 
 CORES = sorted(os.sched_getaffinity(0))
 CLIENT_CORE, SERVER_CORE = CORES[0], CORES[-1]

@@ -9,7 +9,8 @@ import pytest
 from poise.measure.concurrent import Concurrent
 from poise.plan.repeat import sequence
 from poise.plan.spec import Load
-from poise.types import Answer, Failure, PoiseError, Raw, Record, Request
+from poise.protocols import Answer, Raw
+from poise.types import Failure, PoiseError, Record, Request
 
 
 def request(name: str, prompt: str = "p") -> Request:

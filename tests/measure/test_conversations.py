@@ -10,8 +10,9 @@ import pytest
 from poise.measure import drive
 from poise.measure.concurrent import Concurrent
 from poise.plan.spec import Load
+from poise.protocols import Answer, Raw
 from poise.store.run import CellFolder
-from poise.types import Answer, Failure, Raw, Record, Request
+from poise.types import Failure, Record, Request
 
 
 def talk(name: str, *turns: str, temperature: float = 0.0) -> Request:

@@ -3,7 +3,8 @@
 import pytest
 
 from poise.measure import drive
-from poise.types import Answer, Raw, Record, Request
+from poise.protocols import Answer, Raw
+from poise.types import Record, Request
 
 
 def request(name: str, prompt: str = "p") -> Request:

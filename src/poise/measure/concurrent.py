@@ -16,7 +16,8 @@ from typing import Any
 from poise.measure.recording import Write, failed, finish, message, not_understood, record, skipped
 from poise.plan.spec import Load
 from poise.plan.turns import turn
-from poise.types import Answer, Failure, Phase, PoiseError, Raw, Record, Request, visible_text
+from poise.protocols import Answer, Raw
+from poise.types import Failure, Phase, PoiseError, Record, Request, visible_text
 
 RETRYABLE = ("connect", "reset", "closed")
 RETRYABLE_HTTP = (429, 503)

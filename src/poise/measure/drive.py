@@ -12,7 +12,8 @@ from typing import Any
 
 from poise.measure.recording import Write, failed, finish, record, skipped
 from poise.plan.turns import turn
-from poise.types import Answer, Batch, Phase, Raw, Record, Request, visible_text
+from poise.protocols import Answer, Raw
+from poise.types import Batch, Phase, Record, Request, visible_text
 
 _COLLECT_EVERY = 512
 

@@ -17,8 +17,9 @@ from msgspec import Struct
 from poise.measure.recording import finish
 from poise.plan.sources import sources
 from poise.plan.spec import Deployment, Model
+from poise.protocols import Opened
 from poise.registry import lookup
-from poise.types import Opened, PoiseError, Request, UsageError
+from poise.types import PoiseError, Request, UsageError
 
 _WORDS = 12
 """Words of a prompt before the engine cuts or repeats its tokens to length."""

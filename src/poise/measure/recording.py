@@ -7,7 +7,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from poise.types import Answer, Batch, Failure, Phase, Raw, Record, Request, Timeline
+from poise.protocols import Answer, Raw
+from poise.types import Batch, Failure, Phase, Record, Request, Timeline
 
 Write = Callable[[list[Record]], None]
 

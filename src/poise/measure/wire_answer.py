@@ -20,7 +20,8 @@ from msgspec import Struct
 from poise.measure.redact import redact
 from poise.measure.sse import event_data, split_events
 from poise.measure.wire import Exchange
-from poise.types import Answer, Failure
+from poise.protocols import Answer
+from poise.types import Failure
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]

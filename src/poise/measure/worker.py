@@ -31,8 +31,9 @@ from poise.measure import drive, priority, share
 from poise.measure.concurrent import Concurrent
 from poise.plan.repeat import asked, sequence
 from poise.plan.spec import Deployment, Load, Model
+from poise.protocols import Opened
 from poise.store.run import Appender, CellFolder, Outcome, Segment
-from poise.types import LagSample, Opened, Phase, PoiseError, Request
+from poise.types import LagSample, Phase, PoiseError, Request
 
 
 class Job(Struct, frozen=True):

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from poise.plan.spec import Generation, Mode
-from poise.types import Message, Request, Sample, Task, UsageError
+from poise.protocols import Task
+from poise.types import Message, Request, Sample, UsageError
 
 RAW_STOP = ("\n\n",)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from poise.protocols import Task
 from poise.registry import LM_EVAL, TASK_GROUPS, did_you_mean, lookup
-from poise.types import Sample, Task, UsageError
+from poise.types import Sample, UsageError
 
 
 def get_task(name: str, allow_code: bool = False) -> Task:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from poise.protocols import Given
 from poise.tasks import lmeval_api
 from poise.tasks.lmeval import place, plain
 from poise.tasks.lmeval_find import file_of
 from poise.tasks.lmeval_groups import IN, Found, find
-from poise.types import Better, Given, Sample, Score, UsageError
+from poise.types import Better, Sample, Score, UsageError
 
 
 class LmEvalMetric:

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from poise.protocols import Task
 from poise.registry import did_you_mean, lookup
 from poise.tasks.data import need, read_rows
 from poise.tasks.extract import NAMES
-from poise.types import Sample, Task, UsageError
+from poise.types import Sample, UsageError
 
 TEXTS = (
     "name",

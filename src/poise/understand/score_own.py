@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from poise.protocols import Given
 from poise.registry import lookup
 from poise.store.run import CellFolder
-from poise.types import Batch, Given, PoiseError, Sample
+from poise.types import Batch, PoiseError, Sample
 from poise.understand.derive import Columns
 from poise.understand.score import Scores, keep, kept_or_made
 from poise.understand.scored import Scored, Table, Values

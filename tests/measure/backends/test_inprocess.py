@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from poise.measure.backends import _inprocess
 from poise.measure.tokens import Codec
-from poise.types import Message, Raw, Request
+from poise.protocols import Raw
+from poise.types import Message, Request
 
 BOS = 1
 

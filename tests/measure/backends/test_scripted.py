@@ -6,7 +6,8 @@ import pytest
 
 from poise.measure.backends.scripted import Scripted
 from poise.plan.spec import Deployment, Model
-from poise.types import Backend, Message, Request, UsageError
+from poise.protocols import Backend
+from poise.types import Message, Request, UsageError
 
 
 def opened(**options):

@@ -13,7 +13,8 @@ from time import perf_counter_ns
 
 from poise.measure.tokens import Codec, cut_at_stop, has_stop, split_pieces, stop_suspects
 from poise.plan.spec import Model
-from poise.types import Answer, Failure, Raw, Request, UsageError
+from poise.protocols import Answer, Raw
+from poise.types import Failure, Request, UsageError
 
 Ranked = tuple[list[float], bool]
 """A continuation's log-probabilities, token by token, and whether greedy decoding would write just that."""

@@ -18,7 +18,8 @@ from poise.measure.host import default_threads
 from poise.measure.tokens import Codec, folder_codec
 from poise.plan.spec import Deployment, Model
 from poise.plan.weights import model_bytes
-from poise.types import Answer, Failure, Opened, Raw, Request, UsageError
+from poise.protocols import Answer, Opened, Raw
+from poise.types import Failure, Request, UsageError
 
 ROOM = 1024
 """Least tokens a kept generator has room for."""

@@ -19,7 +19,8 @@ from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
 from poise.plan.spec import Deployment, Model
 from poise.plan.tokenizer import Folder, served
-from poise.types import Answer, Failure, Message, Opened, Raw, Request, UsageError
+from poise.protocols import Answer, Opened, Raw
+from poise.types import Failure, Message, Request, UsageError
 
 
 class OpenAIOptions(Struct, frozen=True, forbid_unknown_fields=True):

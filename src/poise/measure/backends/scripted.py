@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Struct, field
 
 from poise.plan.spec import Deployment, Model
-from poise.types import Answer, Failure, Opened, Raw, Request, UsageError
+from poise.protocols import Answer, Opened, Raw
+from poise.types import Failure, Request, UsageError
 
 STATUSES = ("error", "timeout", "dropped", "skipped")
 

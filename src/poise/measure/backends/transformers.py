@@ -15,7 +15,8 @@ from poise.measure.backends._inprocess import Prepared
 from poise.measure.backends._transformers_load import Options, check, load
 from poise.measure.backends._transformers_score import Scorer
 from poise.plan.spec import Deployment, Model
-from poise.types import Answer, Opened, Raw, Request, UsageError
+from poise.protocols import Answer, Opened, Raw
+from poise.types import Request, UsageError
 
 CACHE_NAMES = ("cache", "past_key_values")
 """What `forward` and its output call the key-value cache: transformers 5.24 renamed it."""
