@@ -63,6 +63,8 @@ class CellSpec:
     generation: Generation = field(default_factory=Generation)
     deployment_spec: Deployment | None = None
     target_sha: str | None = None
+    """Also names the files of its items: cells of another one have files of their own."""
+    wording: str = "asked"
 
 
 def ns(seconds: float) -> int:
@@ -149,7 +151,7 @@ def _write_cell(run: Path, spec: CellSpec, model: Model, deployment: Deployment)
             r.request_id,
             r.sample_id,
             kind,
-            f"asked-{r.sample_id}",
+            f"{spec.wording}-{r.sample_id}",
             prompt=f"{r.sample_id}?",
             max_tokens=spec.generation.max_tokens or 0,
             min_tokens=spec.generation.min_tokens,

@@ -17,7 +17,7 @@ from poise.understand.gather import gather
 
 def found(path: Path, *cells: Any) -> dict[str, Check]:
     data = gather([open_run(write_run(path / "run", list(cells)))])
-    return {c.code: c for c in checks(data[0], data)}
+    return {c.code: c for c in checks(data[0])}
 
 
 def items(n: int = 40, text: str = "x", **more: Any) -> list[Any]:
@@ -75,17 +75,6 @@ def test_reruns_are_mentioned(tmp_path: Path) -> None:
     again = asked("z", "x", status="error")
     again.records.append(Record("z", "z", "ok", attempt=2, segment=1, timeline=Timeline(ns(99), [1], 1), pieces=["x"]))
     assert "rerun" in found(tmp_path, cell("m", "t", [*items(), again]))
-
-
-def test_other_targets_are_incomparable(tmp_path: Path) -> None:
-    others = [asked(f"i{i}", "y", "x", e2e_s=1.0) for i in range(40)]
-    raised = found(tmp_path, cell("m", "t", items()), cell("n", "t", others, target_sha="others"))
-    assert raised["incomparable"].level == "error"
-
-
-def test_more_items_of_the_same_targets_are_comparable(tmp_path: Path) -> None:
-    more = [*items(), asked("one more", "y", "x", e2e_s=1.0)]
-    assert "incomparable" not in found(tmp_path, cell("m", "t", items()), cell("n", "t", more, target_sha="more"))
 
 
 def test_late_requests_in_a_closed_loop_are_no_doubt(tmp_path: Path) -> None:

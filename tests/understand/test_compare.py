@@ -68,8 +68,9 @@ def test_where_chooses(tmp_path: Path) -> None:
 
 
 def test_other_targets_are_refused(tmp_path: Path) -> None:
+    other = cell("b", "t", [asked(f"i{i}", "2", r, e2e_s=1.0) for i, r in enumerate(B)], target_sha="else")
     with pytest.raises(UsageError, match="different targets"):
-        compare([run(tmp_path / "r", system("a", A, 1.0), system("b", B, 1.0, target_sha="else"))])
+        compare([run(tmp_path / "r", system("a", A, 1.0), other)])
 
 
 def test_only_what_both_were_asked_counts(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def found(path: Path, counted: list[int | None], *, remote: bool = True, fitted:
     [data] = gather([open_run(run)])
     task = msgspec.structs.replace(data.cell.task, fitted_by="hash" if fitted else None)
     data = dataclasses.replace(data, cell=msgspec.structs.replace(data.cell, task=task))
-    return [c for c in checks(data, [data]) if c.code == "prompt_length"]
+    return [c for c in checks(data) if c.code == "prompt_length"]
 
 
 VARIED: list[Any] = [150, 160] * 20

@@ -27,7 +27,7 @@ from poise.understand.gather import gather
 
 def found(cells: list[Any], path: Path) -> Check | None:
     [data] = gather([open_run(write_run(path / "run", cells))])
-    return next((c for c in checks(data, [data]) if c.code == "prefix_cache"), None)
+    return next((c for c in checks(data) if c.code == "prefix_cache"), None)
 
 
 def loop(ttft: Callable[[int, int, float], float], n: int, turns: int, usage: Any = None) -> list[Any]:

@@ -33,7 +33,7 @@ def test_ten_per_cent_of_streams_stall(tmp_path: Path) -> None:
     assert (got["stall.share"].value, got["stall.share"].lo, got["stall.share"].hi) == pytest.approx(
         (0.1, ci.low, ci.high)
     )
-    (check,) = [c for c in checks(data, [data]) if c.code == "stalls"]
+    (check,) = [c for c in checks(data) if c.code == "stalls"]
     assert (
         check.evidence
         == "10.0% of 100 answers stalled: 10 gaps over 0.1 s, the longest 0.41 s; the median gap is 0.01 s"
@@ -43,7 +43,7 @@ def test_ten_per_cent_of_streams_stall(tmp_path: Path) -> None:
 def test_steady_streams_have_none(tmp_path: Path) -> None:
     data = streams(tmp_path, 0)
     assert stalls(data)["stall.count"].value == 0 and stalls(data)["stall.share"].value == 0
-    assert not [c for c in checks(data, [data]) if c.code == "stalls"]
+    assert not [c for c in checks(data) if c.code == "stalls"]
 
 
 def test_the_study_says_what_a_stall_is(tmp_path: Path) -> None:

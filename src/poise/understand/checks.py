@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -25,14 +24,14 @@ CUT_SHARE = 0.2
 STALLED_SHARE = 0.01
 
 
-def checks(data: CellData, cells: Sequence[CellData]) -> list[Check]:
-    """Everything doubtful about one cell; `cells` are all of the summary, for comparability."""
+def checks(data: CellData) -> list[Check]:
+    """Everything doubtful about one cell alone."""
     if not len(data.columns):
         return []
     found = [
         _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _shortened(data),
         *length_checks(data), _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data),
-        _host(data), prefix_cache(data), _comparable(data, cells),
+        _host(data), prefix_cache(data),
     ]  # fmt: skip
     return [c for c in found if c is not None] + judge_checks(data)
 
@@ -184,26 +183,3 @@ def _host(data: CellData) -> Check | None:
         return None
     evidence = f"other processes kept {float(np.mean(foreign)):.1f} cores busy on average"
     return Check("other_load_on_host", "warn", evidence, "measure on a quiet machine: these times are upper limits")
-
-
-def _differs(a: CellData, b: CellData) -> bool:
-    """Whether two uses of a task count something else as right on an item that both were asked."""
-    one, other = a.cell.task, b.cell.task
-    if (one.task, one.version) != (other.task, other.version):
-        return True
-    if one.target_sha == other.target_sha:
-        return False
-    both = a.samples.keys() & b.samples.keys()
-    return any((a.samples[s].target, a.samples[s].choices) != (b.samples[s].target, b.samples[s].choices) for s in both)
-
-
-def _comparable(data: CellData, cells: Sequence[CellData]) -> Check | None:
-    task = data.cell.task
-    others = [c for c in cells if c.cell.task.name == task.name and len(c.columns)]
-    if any(_differs(data, other) for other in others):
-        evidence = f"cells of {task.name} have different targets or task versions"
-        return Check("incomparable", "error", evidence, "give the tasks different names, or use the same data")
-    if len({c.cell.task.items_sha for c in others if c.cell.model.format == data.cell.model.format}) > 1:
-        evidence = f"cells of {task.name} were asked different questions or with different limits"
-        return Check("different_questions", "info", evidence, "compare only what both were asked")
-    return None

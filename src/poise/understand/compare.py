@@ -19,6 +19,7 @@ from poise.store.run import Run
 from poise.types import Estimate, UsageError
 from poise.understand import statistics as st
 from poise.understand.gather import CellData, gather
+from poise.understand.questions import other_targets
 
 Floats = NDArray[np.float64]
 Key = tuple[str, str, str]
@@ -119,7 +120,7 @@ def _between(first: list[CellData], second: list[CellData]) -> list[tuple[CellDa
 
 def _pair(a: CellData, b: CellData) -> tuple[list[Difference], list[str]]:
     task = a.cell.task
-    if task.target_sha != b.cell.task.target_sha:
+    if other_targets([a, b]):
         raise UsageError(
             f"{task.name}: {_label(a)} and {_label(b)} were scored against different targets; they cannot be compared"
         )

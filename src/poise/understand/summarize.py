@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from poise.registry import LM_EVAL
 from poise.store.run import Run, open_run
-from poise.types import FORMAT, CellSummary, Estimate, Summary, UsageError, Verdict
+from poise.types import FORMAT, CellSummary, Check, Estimate, Summary, UsageError, Verdict
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
 from poise.understand.checks import checks
@@ -29,6 +29,7 @@ from poise.understand.knee import knee, knee_sentence
 from poise.understand.mlperf import mlperf, scenario_sentence
 from poise.understand.mlperf_rule import held, rule_check
 from poise.understand.outcome import by_outcome
+from poise.understand.questions import comparable
 from poise.understand.resources import resources
 from poise.understand.score import keep
 from poise.understand.stalls import stalls
@@ -53,8 +54,11 @@ def summarize(runs: Source | Sequence[Source], allow_code: bool = False) -> Summ
     ranked = systems([c for c in cells if not c.judges and c.cell.load.kind != "search"])
     marks = {(s.model, s.deployment, s.load, task): m for s in ranked for task, m in s.tasks.items()}
     reasons = {(s.model, s.deployment, s.load): s.reason for s in ranked}
-    effects = under_load(cells)
-    found = [_cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c)), effects) for c in cells]
+    effects, doubts = under_load(cells), comparable(cells)
+    found = [
+        _cell(c, cells, marks.get((*key_of(c), c.cell.task.name)), reasons.get(key_of(c)), effects, doubts.get(id(c)))
+        for c in cells
+    ]
     grouped = task_groups(cells, found)
     summary = Summary(
         format=FORMAT,
@@ -113,6 +117,7 @@ def _cell(
     marks: Marks | None,
     reason: str | None,
     effects: dict[int, UnderLoad | None],
+    doubt: Check | None,
 ) -> CellSummary:
     c = data.columns
     state, why = state_of(data)
@@ -122,7 +127,7 @@ def _cell(
     numbers |= by_outcome(data) | agreement(data, cells) | resources(data) | _cost(data)
     against = held(data, cells, numbers)
     numbers |= mlperf(data, numbers, against)
-    tables, found = quality.tables(data), checks(data, cells)
+    tables, found = quality.tables(data), checks(data) + ([doubt] if doubt else [])
     found += [check] if (check := rule_check(data, against)) else []
     if data.cell.load.kind == "search":
         numbers, tables = knee(data, cells)

@@ -19,6 +19,7 @@ from poise.understand import statistics as st
 from poise.understand.compare import asked, difference, means
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData
+from poise.understand.questions import other_targets
 
 Rows = list[list[int]]
 
@@ -77,7 +78,7 @@ def under_load(cells: Sequence[CellData]) -> dict[int, UnderLoad | None]:
     for members in groups.values():
         lowest, *others = sorted(members, key=lambda c: _height(c.cell.load))
         for other in others:
-            if other.cell.task.target_sha == lowest.cell.task.target_sha and (effect := _effect(lowest, other)):
+            if not other_targets([lowest, other]) and (effect := _effect(lowest, other)):
                 found[id(other)] = effect
                 lows[id(lowest)] = None
     adjusted = st.holm([e.p for e in found.values()])
