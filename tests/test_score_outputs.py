@@ -87,7 +87,10 @@ def test_an_answer_that_is_not_found_is_counted(tmp_path, sst2):
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"id": "0", "output": "x"}, {"id": "9", "output": "x"}], "1 of 2 ids are none of the task's 4 items"),
+        (
+            [{"id": "0", "output": "x"}, {"id": "9", "output": "x"}],
+            r"ids that are none of the task's 4 items \(1, first",
+        ),
         ([{"output": "x"}] * 3, "3 outputs without ids, the task 4 items"),
         ([{"id": "0", "output": "x"}, {"output": "x"}], "1 of 2 rows have an id"),
         ([{"id": "0", "output": 3}], "row 1: the output is a number"),
@@ -121,8 +124,12 @@ def test_limit_takes_the_items_a_run_draws(tmp_path, sst2):
     drawn = [s.id for items in poise.plan(study).items.values() for s in items.samples]
     rows = [{"id": name, "output": RIGHT[int(name)]} for name in drawn]
     assert accuracy(written(tmp_path, *rows), sst2, limit=2).n == 2
-    with pytest.raises(UsageError, match="none of the task's 2 items"):
-        accuracy(written(tmp_path, *({"id": str(i), "output": "x"} for i in range(4))), sst2, limit=2)
+    every = [{"id": str(i), "output": RIGHT[i]} for i in range(4)]
+    assert accuracy(written(tmp_path, *every), sst2, limit=2).n == 2
+    with pytest.raises(UsageError, match=r"ids that are none of the task's 4 items \(1, first"):
+        accuracy(written(tmp_path, *every, {"id": "4", "output": "x"}), sst2, limit=2)
+    with pytest.raises(UsageError, match="no output for any of the 2 items that the limit leaves"):
+        accuracy(written(tmp_path, *(row for row in every if row["id"] not in drawn)), sst2, limit=2)
 
 
 def test_aligned_text_has_a_line_for_every_line_of_the_data(tmp_path):

@@ -106,19 +106,23 @@ def _output(value: Any, path: Path, where: str) -> str | None:
 
 
 def _by_item(given: Given, drawn: Drawn, path: Path) -> tuple[Given, dict[str, list[int]]]:
-    """The outputs, and where among them each item's are, by its id."""
+    """The outputs, and where among them those of each drawn item are, by its id."""
     ids = {sample.id for sample in drawn.samples}
     places: dict[str, list[int]] = {}
     if not given or given[0][0] is None:
         given = _in_order(given, drawn, path)
-    elif unknown := [name for name, _ in given if name not in ids]:
-        raise UsageError(
-            f"{path}: {len(unknown)} of {len(given)} ids are none of the task's {len(ids)} items, first "
-            f"{unknown[0]!r}; theirs look like {drawn.samples[0].id!r}"
-        )
+    elif others := dict.fromkeys(name for name, _ in given if name not in ids):
+        undrawn = {sample.id for sample in drawn.all} - ids  # left out by a limit
+        if unknown := [name for name in others if name not in undrawn]:
+            raise UsageError(
+                f"{path} has ids that are none of the task's {len(drawn.all)} items ({len(unknown)}, first "
+                f"{unknown[0]!r}); theirs look like {drawn.samples[0].id!r}"
+            )
     for place, (name, _) in enumerate(given):
         if name in ids:
             places.setdefault(str(name), []).append(place)
+    if not places:
+        raise UsageError(f"{path} has no output for any of the {len(ids)} items that the limit leaves")
     return given, places
 
 
