@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from poise.plan.spec import Cell, CellTask, Deployment, Generation, Load, Model, Study, TaskUse
-from poise.store.run import Manifest, encode_pretty
+from poise.store.files import encode_pretty
+from poise.store.run import Manifest
 from poise.types import FORMAT, Record, Request, Sample, Timeline
 
 WORDS = [" the", " of", "ing", " a", "tion", " model", "s", " fast", "\n", " 4", "er", " question", ",", " and"]

@@ -23,7 +23,8 @@ from poise.plan.spec import (
     Study,
     TaskUse,
 )
-from poise.store.run import Manifest, Segment, encode_pretty
+from poise.store.files import encode_pretty
+from poise.store.run import Manifest, Segment
 from poise.types import FORMAT, Batch, Failure, LagSample, Record, Request, ResourceSample, Sample, Status, Timeline
 
 SECOND = 1_000_000_000

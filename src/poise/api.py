@@ -151,7 +151,7 @@ def score_outputs(
 
     from poise import __version__
     from poise.plan.outputs import plan_outputs
-    from poise.store.run import Appender
+    from poise.store.files import Appender
     from poise.store.write import prepare
 
     if not Path(path).is_file():

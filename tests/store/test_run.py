@@ -1,38 +1,14 @@
-"""The run folder: whole after a kill at any byte, refused when it is of another version or not one at all."""
+"""The run folder: partial batches left out, damage named, refused when it is of another version or not one at all."""
 
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from support import write_run
 
-from poise.store.run import Appender, CellFolder, iter_jsonl, open_run
-from poise.types import Batch, PoiseError, Record, UsageError
-
-text = st.text(st.characters(codec="utf-8"), max_size=20)
-records = st.lists(
-    st.builds(Record, request_id=text, sample_id=text, status=st.just("ok"), pieces=st.lists(text)), max_size=8
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(records, st.data())
-def test_a_kill_at_any_byte_loses_only_the_line_it_hit(tmp_path: Path, made: list[Record], data: st.DataObject) -> None:
-    path = tmp_path / "r.jsonl"
-    path.unlink(missing_ok=True)
-    appender = Appender(path)
-    appender.write(made)
-    appender.close()
-    whole = path.read_bytes()
-    cut = data.draw(st.integers(0, len(whole)))
-    path.write_bytes(whole[:cut])
-    kept = whole[:cut].count(b"\n")
-    assert list(iter_jsonl(path, Record)) == made[:kept]
-    again = Appender(path)
-    again.write(made[kept:])
-    again.close()
-    assert path.read_bytes() == whole
+from poise.store.files import Appender
+from poise.store.run import CellFolder, iter_jsonl, open_run
+from poise.types import Batch, Record, UsageError
 
 
 def test_partial_batches_are_left_out(tmp_path: Path) -> None:
@@ -45,27 +21,6 @@ def test_partial_batches_are_left_out(tmp_path: Path) -> None:
     appender.write([*batch("0.0", 2, "ab"), *batch("0.1", 3, "cd"), *batch("1.1", 3, "cde"), Record("f", "f", "ok")])
     appender.close()
     assert [r.request_id for r in folder.records()] == ["a", "b", "c", "d", "e", "f"]
-
-
-def test_a_full_disk_is_one_sentence_and_keeps_the_file_whole() -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full on this system")
-    appender = Appender.__new__(Appender)
-    import os
-
-    import msgspec
-
-    appender.path = Path("/dev/full")
-    appender._encode = msgspec.json.Encoder().encode
-    appender._fd, appender._end = os.open("/dev/full", os.O_WRONLY), 0
-    real = os.ftruncate
-    os.ftruncate = lambda *_: None  # type: ignore[assignment]  # a device cannot be truncated
-    try:
-        with pytest.raises(PoiseError, match="the disk is full"):
-            appender.write([Record("a", "a", "ok")])
-    finally:
-        os.ftruncate = real
-        appender.close()
 
 
 def test_damaged_lines_are_named(tmp_path: Path) -> None:
@@ -82,6 +37,7 @@ def test_damaged_lines_are_named(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[]", "format None"),
         ("[1]", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         (json.dumps({"format": 99}), "format 99"),
     ],
 )
@@ -95,3 +51,11 @@ def test_what_is_no_run_folder_is_refused(tmp_path: Path, manifest: str | None, 
 def test_absent_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run folder"):
         open_run(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", '{"cpu": ' + "[" * 100_000, "\udcff"])
+def test_a_damaged_environment_is_named(tmp_path: Path, damage: str) -> None:
+    run = open_run(write_run(tmp_path / "run", []))
+    (run.path / "environment.json").write_bytes(damage.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=r"environment\.json: .*; the file is damaged"):
+        _ = run.environment

@@ -19,7 +19,7 @@ import psutil
 
 from poise.measure.host import has_nvidia
 from poise.measure.priority import run_when_idle
-from poise.store.run import Appender
+from poise.store.files import Appender
 from poise.types import ResourceSample
 
 PERIOD_S = 0.1

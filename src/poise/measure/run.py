@@ -29,7 +29,8 @@ from poise.plan.search import most_probes
 from poise.plan.sources import sources
 from poise.plan.spec import Cell, Deployment
 from poise.plan.tokenizer import find
-from poise.store.run import Appender, CellFolder, Run, Segment, encode_pretty, write_atomic
+from poise.store.files import Appender, encode_pretty, write_atomic
+from poise.store.run import CellFolder, Run, Segment
 from poise.store.write import Lock, add, missing, prepare
 from poise.types import UsageError
 

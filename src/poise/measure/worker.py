@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain, islice, tee
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -32,7 +32,8 @@ from poise.measure.concurrent import Concurrent
 from poise.plan.repeat import asked, sequence
 from poise.plan.spec import Deployment, Load, Model
 from poise.protocols import Opened
-from poise.store.run import Appender, CellFolder, Outcome, Segment
+from poise.store.files import Appender
+from poise.store.run import CellFolder, Outcome, Segment
 from poise.types import LagSample, Phase, PoiseError, Request
 
 
@@ -286,7 +287,7 @@ def attempts_made(folder: CellFolder) -> tuple[dict[str, int], set[str]]:
     return made, failed
 
 
-def _anchor(event: str, segment: int, **more: Any) -> Segment:
+def _anchor(event: Literal["start", "end"], segment: int, **more: Any) -> Segment:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Segment(
         event,

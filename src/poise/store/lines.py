@@ -42,8 +42,10 @@ def located(path: Path, kind: type[T]) -> Iterator[tuple[T, Place]]:
             start, end = end, end + len(line)
             try:
                 yield decode(line), Place(path, start, end)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise UsageError(f"{path}, line {number}: {error}; the file is damaged") from None
+            except (ValueError, RecursionError) as error:  # also msgspec's
+                raise UsageError(
+                    f"{path}, line {number}: {error}; the file is damaged: restore it, or run into a new folder (-o)"
+                ) from None
 
 
 def iter_jsonl(path: Path, kind: type[T]) -> Iterator[T]:

@@ -13,30 +13,19 @@ processes share a cell, process k writes `records.<k>.jsonl`, `segments.<k>.json
 
 from __future__ import annotations
 
-import errno
 import heapq
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 from msgspec import Struct, field, structs
 
 from poise.plan.spec import Cell, Study
 from poise.store.lines import Lines, Place, Targets, iter_jsonl, located
-from poise.types import (
-    FORMAT,
-    Batch,
-    LagSample,
-    PoiseError,
-    Record,
-    Request,
-    ResourceSample,
-    Timeline,
-    UsageError,
-)
+from poise.types import FORMAT, Batch, LagSample, Phase, Record, Request, ResourceSample, Status, Timeline, UsageError
 
 T = TypeVar("T")
 
@@ -56,9 +45,9 @@ class Manifest(Struct, frozen=True, omit_defaults=True):
 
 
 class Segment(Struct, frozen=True, omit_defaults=True):
-    """One stretch of a cell's measuring by one worker process. Two lines of `segments.jsonl`: start and end."""
+    """One end of a stretch of a cell's measuring by one worker process: a line of `segments.jsonl`."""
 
-    event: str
+    event: Literal["start", "end"]
     segment: int
     t_ns: int
     wall_ns: int
@@ -77,8 +66,8 @@ class Outcome(Struct, gc=False):
     """The fields of a record that tell how a request came out."""
 
     request_id: str
-    status: str
-    phase: str = "measure"
+    status: Status
+    phase: Phase = "measure"
     attempt: int = 1
     segment: int = 0
     batch: Batch | None = None
@@ -88,7 +77,7 @@ class _Sent(Struct):
     """The fields of a record that tell when something was sent."""
 
     request_id: str
-    phase: str = "measure"
+    phase: Phase = "measure"
     part: int = 0
     segment: int = 0
     timeline: Timeline | None = None
@@ -154,6 +143,8 @@ class CellFolder:
     def left_s(self) -> float:
         """What earlier sittings left of a timed load's duration: 0 once it is over, or all its requests are asked."""
         load = self.cell.load
+        if load.duration_s is None:
+            return 0.0
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         begun: set[str] = set()
@@ -166,7 +157,7 @@ class CellFolder:
         for s in self.segments():
             if s.event == "end" and s.error is None and s.segment in last:  # it waited for the time to be over
                 last[s.segment] = max(s.t_ns, last[s.segment])
-        if load.duration_s is None or (load.requests is not None and len(begun) >= load.requests):
+        if load.requests is not None and len(begun) >= load.requests:
             return 0.0
         return max(0.0, load.duration_s - sum(last[s] - first[s] for s in first) / 1e9)
 
@@ -220,7 +211,7 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         path = self.path / "environment.json"
-        return dict(msgspec.json.decode(path.read_bytes())) if path.is_file() else {}
+        return _decode_file(path, dict[str, Any]) if path.is_file() else {}
 
     def cells(self) -> list[CellFolder]:
         """All cell folders, in plan order (the order of the manifest's study), repeats together."""
@@ -256,7 +247,7 @@ def check_format(manifest: Path) -> None:
     """Refuse a folder of another format version before anything in it is believed."""
     try:
         version = dict(msgspec.json.decode(manifest.read_bytes())).get("format")
-    except (msgspec.DecodeError, ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise UsageError(f"{manifest} is not JSON; this is not a run folder, or it is damaged") from None
     if version != FORMAT:
         raise UsageError(
@@ -268,72 +259,7 @@ def check_format(manifest: Path) -> None:
 def _decode_file(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}; the file is damaged or from another version") from None
-
-
-class Appender:
-    """Append structs as JSON lines, each `write` in one system call; drops a torn tail left by a kill."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._encode = msgspec.json.Encoder().encode
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._end = _complete_length(self._fd)
-        os.ftruncate(self._fd, self._end)
-        os.lseek(self._fd, self._end, os.SEEK_SET)
-
-    def write(self, items: Sequence[Struct]) -> None:
-        """Append all items or none; a full disk is a PoiseError and leaves the file whole."""
-        data = memoryview(b"".join(self._encode(item) + b"\n" for item in items))
-        done = 0
-        try:
-            while done < len(data):
-                done += os.write(self._fd, data[done:])
-        except OSError as error:
-            os.ftruncate(self._fd, self._end)
-            os.lseek(self._fd, self._end, os.SEEK_SET)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise PoiseError(
-                    f"the disk is full: {self.path} could not grow; what was recorded is kept, "
-                    "free some space and give the same command again"
-                ) from None
-            raise
-        self._end += done
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _complete_length(fd: int) -> int:
-    """Bytes up to and including the last newline."""
-    end = os.lseek(fd, 0, os.SEEK_END)
-    position = end
-    while position > 0:
-        start = max(0, position - 65536)
-        os.lseek(fd, start, os.SEEK_SET)
-        chunk = os.read(fd, position - start)
-        newline = chunk.rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        position = start
-    return 0
-
-
-def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a whole file so that readers see the old one or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-        temporary.replace(path)
-    except BaseException as error:  # what makes the data may fail too
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise PoiseError(f"the disk is full: {path} could not be written; free some space and try again") from None
-        raise
-
-
-def encode_pretty(value: Any) -> bytes:
-    """Stable, indented JSON bytes (keys in struct order), newline at the end."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+    except (ValueError, RecursionError) as error:  # also msgspec's
+        raise UsageError(
+            f"{path}: {error}; the file is damaged or from another version: restore it, or run into a new folder (-o)"
+        ) from None

@@ -15,7 +15,8 @@ from msgspec import structs
 from poise.plan.build import Plan, label
 from poise.plan.draw import Items
 from poise.plan.spec import Cell
-from poise.store.run import CellFolder, Manifest, Outcome, Run, check_format, encode_pretty, write_atomic
+from poise.store.files import encode_pretty, write_atomic
+from poise.store.run import CellFolder, Manifest, Outcome, Run, check_format
 from poise.types import FORMAT, PoiseError, UsageError
 
 _PARTS = ("inputs", "cells", "logs")

@@ -16,7 +16,8 @@ from msgspec import Struct, structs
 
 from poise.plan.spec import Price
 from poise.registry import did_you_mean
-from poise.store.run import Run, encode_pretty, write_atomic
+from poise.store.files import encode_pretty, write_atomic
+from poise.store.run import Run
 from poise.types import FORMAT, UsageError
 from poise.understand.cost import (
     Cost,

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from poise.registry import did_you_mean
-from poise.store.run import encode_pretty, write_atomic
+from poise.store.files import encode_pretty, write_atomic
 from poise.types import UsageError
 from poise.understand.idealize import Coefficients, Point, check_point
 

@@ -19,7 +19,8 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from poise.registry import lookup
-from poise.store.run import CellFolder, write_atomic
+from poise.store.files import write_atomic
+from poise.store.run import CellFolder
 from poise.tasks.extract import extract
 from poise.tasks.metrics.perplexity import score_logprobs
 from poise.types import PoiseError, Sample, Score

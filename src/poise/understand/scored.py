@@ -18,8 +18,8 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
+from poise.store.files import write_atomic
 from poise.store.lines import Noted, Place
-from poise.store.run import write_atomic
 from poise.types import Score
 
 Floats = NDArray[np.float64]
