@@ -162,6 +162,17 @@ def lookup(kind: str, name: str, allow_code: bool = False) -> Any:
     return getattr(importlib.import_module(module), attr)
 
 
+def absent(backend: Any) -> list[str]:
+    """What an engine `requires` and is not installed here."""
+    return [module for module in getattr(backend, "requires", ()) if importlib.util.find_spec(module) is None]
+
+
+def install(backend: Any) -> str:
+    """The command that installs what is absent: the engine's extra of poise, where it has one."""
+    extra = getattr(backend, "extra", None)
+    return f"pip install 'poise[{extra}]'" if extra else f"pip install {' '.join(absent(backend))}"
+
+
 def _from_file(kind: str, name: str) -> Any:
     path, _, attr = name.rpartition(":")
     if not Path(path).is_file():

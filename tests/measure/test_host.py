@@ -37,3 +37,15 @@ def test_a_container_limit_is_respected(monkeypatch):
     files = {"/sys/fs/cgroup/memory.max": "1000000", "/sys/fs/cgroup/memory.current": "400000"}
     monkeypatch.setattr(host, "_read", lambda path: files.get(path, ""))
     assert host.memory_available() == 600_000
+
+
+@pytest.mark.parametrize(("free", "found"), [([3, 7], 7), ([0], 0), ([], None)])
+def test_a_model_for_a_gpu_has_the_memory_of_the_emptiest(monkeypatch, free, found):
+    monkeypatch.setattr(host, "gpus", lambda: [{"mem_free_bytes": n} for n in free])
+    assert host.memory_available("cuda:0") == found
+
+
+def test_a_container_at_its_limit_has_nothing_left(monkeypatch):
+    files = {"/sys/fs/cgroup/memory.max": "1000", "/sys/fs/cgroup/memory.current": "1200"}
+    monkeypatch.setattr(host, "_read", lambda path: files.get(path, ""))
+    assert host.memory_available() == 0

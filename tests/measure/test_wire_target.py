@@ -23,7 +23,18 @@ def test_parse(url, host, port, tls, path, authority):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "x", "file:///etc/passwd", "http://", "http://h:x/", "http://h/v1?k=1", "http://h/a b", "http://h/\r\nx: y"],
+    [
+        "",
+        "x",
+        "file:///etc/passwd",
+        "http://",
+        "http://h:x/",
+        "http://h/v1?k=1",
+        "http://h/a b",
+        "http://h/\r\nx: y",
+        "http://a..b/v1",
+        "http://[::1/v1",
+    ],
 )
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(UsageError):

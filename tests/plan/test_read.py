@@ -60,6 +60,10 @@ def test_lists_sweep_in_loads_only(tmp_path: Path) -> None:
             ["credentials in a URL"],
         ),
         (
+            "models: [a]\ntasks: [sst2]\ndeployments:\n- {backend: openai, base_url: 'http://[::1'}\n",
+            ["is not a URL", "base_url"],
+        ),
+        (
             "models: [a]\ntasks: [sst2]\ndeployments:\n- {backend: openai, options: {api_key: abcdef}}\n",
             ["literal secret", "key_env"],
         ),

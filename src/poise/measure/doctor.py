@@ -102,10 +102,9 @@ def _governor() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     for name in registry.names("backend"):
         backend: Any = registry.lookup("backend", name)
-        absent = [m for m in getattr(backend, "requires", ()) if importlib.util.find_spec(m) is None]
-        if absent:
-            install = f"pip install 'poise[{getattr(backend, 'extra', name)}]'"
-            yield _fact("extra", f"engine {name}: {', '.join(absent)} not installed", install, level="info")
+        if absent := registry.absent(backend):
+            evidence = f"engine {name}: {', '.join(absent)} not installed"
+            yield _fact("extra", evidence, registry.install(backend), level="info")
         else:
             yield _fact("extra", f"engine {name} is ready")
 

@@ -28,13 +28,13 @@ def default_threads(model_bytes: int) -> int:
 
 
 def memory_available(device: str = "cpu") -> int | None:
-    """Bytes free for a model on this host (or on the first GPU, for `cuda`); None where it cannot be known."""
+    """Bytes free for a model on this host (or on the emptiest GPU, for `cuda`); None where it cannot be known."""
     if device.startswith("cuda"):
-        free = [gpu["mem_free_bytes"] for gpu in gpus()]
-        return int(free[0]) if free else None
+        return max((int(gpu["mem_free_bytes"]) for gpu in gpus()), default=None)
     import psutil
 
-    return min(int(psutil.virtual_memory().available), _cgroup_free() or 2**63)
+    available, granted = int(psutil.virtual_memory().available), _cgroup_free()
+    return available if granted is None else min(available, granted)
 
 
 def _cgroup_free() -> int | None:

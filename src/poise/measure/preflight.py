@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -20,10 +19,9 @@ from poise.plan.weights import model_bytes
 from poise.types import PoiseError, UsageError
 
 _RESERVE = 1.2
-"""Memory asked for beyond the weights: activations, caches, the interpreter."""
-
-
+"""Memory asked for, as a multiple of the weights: activations, caches and the interpreter come on top."""
 POLL_S = 0.5
+
 Waiting = Callable[[str], None]
 """Told once of each server that is waited for."""
 
@@ -52,13 +50,10 @@ def problems(plan: Plan, *, allow_code: bool = False, waiting: Waiting | None = 
 
 def _environment(deployment: Deployment, backend: Any) -> str | None:
     """Reasons that concern the deployment alone."""
-    if deployment.python is None:
-        missing = [m for m in getattr(backend, "requires", ()) if importlib.util.find_spec(m) is None]
-        if missing:
-            extra = getattr(backend, "extra", deployment.backend)
-            return f"{', '.join(missing)} not installed: pip install 'poise[{extra}]'"
+    if deployment.python is None and (absent := registry.absent(backend)):
+        return f"{', '.join(absent)} not installed: {registry.install(backend)}"
     if deployment.key_env and not os.environ.get(deployment.key_env):
-        return f"the environment variable {deployment.key_env} (key_env) is not set"
+        return f"the environment variable {deployment.key_env} (key_env) is not set; export it first"
     if deployment.server is not None:
         return "servers that poise starts itself are not available yet; start it and give its base_url"
     return None
@@ -109,10 +104,13 @@ def open_ready(client: Any, model: Model, deployment: Deployment, waiting: Waiti
 
 
 def _memory(source: str, deployment: Deployment) -> str | None:
-    if not Path(source).exists():
+    if not Path(source).exists() or deployment.options.get("device_map"):  # spread over what there is
         return None
     needed = model_bytes(source, deployment.dtype, deployment.quantization)
-    there = host.memory_available()
+    there = host.memory_available(deployment.device)
     if needed is not None and there is not None and needed * _RESERVE > there:
-        return f"needs about {needed * _RESERVE / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free"
+        return (
+            f"needs about {needed * _RESERVE / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free; "
+            "free some, or take a smaller model, dtype or quantization"
+        )
     return None

@@ -63,6 +63,7 @@ def parse_target(base_url: str, preset: Preset) -> Target:
     try:
         url = urllib.parse.urlsplit(base_url)
         port = url.port
+        (url.hostname or "").encode("idna")  # as it is looked up: no empty or overlong part
     except ValueError as e:
         raise UsageError(f"base_url is not a URL ({e})") from None
     if url.username or url.password:

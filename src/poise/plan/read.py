@@ -139,7 +139,10 @@ def _deployment(doc: Document, i: int, value: Any) -> Deployment:
             (*where, "base_url"), "server (poise starts it) and base_url (it runs already) exclude each other"
         )
     if deployment.base_url:
-        parts = urlsplit(deployment.base_url)
+        try:
+            parts = urlsplit(deployment.base_url)
+        except ValueError as error:
+            raise doc.error((*where, "base_url"), f"is not a URL ({error})") from None
         if parts.username or parts.password:
             raise doc.error(
                 (*where, "base_url"),

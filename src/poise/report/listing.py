@@ -64,7 +64,7 @@ def print_backends(console: Console, as_json: bool = False) -> None:
     rows: list[dict[str, Any]] = []
     for name in registry.names("backend"):
         backend: Any = registry.lookup("backend", name)
-        absent = [m for m in getattr(backend, "requires", ()) if importlib.util.find_spec(m) is None]
+        ready = not registry.absent(backend)
         rows.append(
             {
                 "name": name,
@@ -72,8 +72,8 @@ def print_backends(console: Console, as_json: bool = False) -> None:
                 "reads": list(backend.reads),
                 "capabilities": sorted(backend.capabilities),
                 "options": list(getattr(backend.Options, "__struct_fields__", ())),
-                "ready": not absent,
-                "install": f"pip install 'poise[{getattr(backend, 'extra', name)}]'" if absent else None,
+                "ready": ready,
+                "install": None if ready else registry.install(backend),
             }
         )
     if as_json:

@@ -17,8 +17,6 @@ from poise.plan.spec import Deployment, Model
 from poise.protocols import Answer, Opened, Raw
 from poise.types import Failure, Request, UsageError
 
-STATUSES = ("error", "timeout", "dropped", "skipped")
-
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     answers: dict[str, str] | str = "echo"
