@@ -167,7 +167,7 @@ def by_wire(
     folder: Path, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any], mock_args: Any
 ) -> Measured:
     """The backend alone in this process: a closed or an open loop around `send`, `finish` when all is over."""
-    from poise.measure import drive, wire
+    from poise.measure import drive, loop
     from poise.measure.backends.openai import OpenAI
     from poise.plan.spec import Deployment, Model
 
@@ -208,7 +208,7 @@ def by_wire(
 
     with mock(truth, tokens=tokens, **mock_args) as (url, _):
         backend.open(Model("m", {"api": "mock"}), Deployment("d", "openai", base_url=url, options=options))
-        wall_s, cpu_s = wire.run(main())
+        wall_s, cpu_s = loop.run(main())
     began = time.process_time()
     records = [drive.record(r, raw, backend.finish(p, raw), "measure", 0, 1) for r, p, raw in seen]
     cpu_s += time.process_time() - began
@@ -243,7 +243,7 @@ def by_bare(
     folder: Path, n: int, load: dict[str, Any], tokens: int, options: dict[str, Any], mock_args: Any
 ) -> Measured:
     """A closed loop of `Bare` connections in this process."""
-    from poise.measure import drive, wire
+    from poise.measure import drive, loop
 
     os.sched_setaffinity(0, {CLIENT_CORE})
     truth = folder / "truth.jsonl"
@@ -255,8 +255,8 @@ def by_bare(
         return b"POST /v1/chat/completions HTTP/1.1\r\nhost: mock\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
 
     async def main(port: int) -> float:
-        loop = asyncio.get_running_loop()
-        lanes = [(await loop.create_connection(Bare, "127.0.0.1", port))[1] for _ in range(load["closed"])]
+        here = asyncio.get_running_loop()
+        lanes = [(await here.create_connection(Bare, "127.0.0.1", port))[1] for _ in range(load["closed"])]
         payloads = iter([(i, payload(i)) for i in range(n)])
         await lanes[0].ask(payload(n))  # the server plans its answer
         gc.disable()
@@ -270,7 +270,7 @@ def by_bare(
         return time.process_time() - cpu
 
     with mock(truth, tokens=tokens, **mock_args) as (url, _):
-        spent_s = wire.run(main(int(url.rpartition(":")[2])))
+        spent_s = loop.run(main(int(url.rpartition(":")[2])))
     records = []
     for i, raw in seen.items():
         answer = Answer(pieces=["x"] * len(raw.stamps))

@@ -18,7 +18,7 @@ from poise.types import Check, Summary, UsageError
 
 if TYPE_CHECKING:
     from poise.measure.calibrate import Floor
-    from poise.measure.run import Outcome, Watcher
+    from poise.measure.run import Ended, Watcher
 
 PathLike = str | os.PathLike[str]
 Runs = Run | PathLike | Sequence[Run | PathLike]
@@ -69,7 +69,7 @@ def execute(
     allow_code: bool = False,
     unsafe_code: bool = False,
     quiet: bool = False,
-) -> Outcome:
+) -> Ended:
     """Run a plan with the progress display, scoring each finished cell between two cells."""
     from rich.console import Console
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from poise.measure import wire
+from poise.measure import loop
 from poise.measure.mock_answers import Script, prompt_sha
 from poise.measure.mock_config import MockConfig
 from poise.measure.mock_server import running
@@ -46,7 +46,7 @@ def talk(config, *requests, read_s=2.0):
             await asyncio.sleep(0.02)
             return out
 
-    return wire.run(main())
+    return loop.run(main())
 
 
 def chat(prompt, **more):
@@ -246,4 +246,4 @@ def test_clients_that_left_before_their_answers(tmp_path, capfd):
             await asyncio.sleep(0.2)
             return server.active
 
-    assert wire.run(main()) == 0 and "Traceback" not in capfd.readouterr().err
+    assert loop.run(main()) == 0 and "Traceback" not in capfd.readouterr().err

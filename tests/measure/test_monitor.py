@@ -77,7 +77,7 @@ def test_an_ended_tree_ends_the_monitor(engine):
 def test_a_process_that_is_already_gone_is_no_error():
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    command = [sys.executable, "-m", "poise.measure.monitor", str(gone.pid)]
+    command = [sys.executable, "-m", "poise.measure.monitor", str(gone.pid), "0.1"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 

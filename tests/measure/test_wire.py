@@ -13,7 +13,7 @@ from itertools import chain
 
 import pytest
 
-from poise.measure import wire, wire_pool
+from poise.measure import loop, wire_pool
 from poise.measure.presets import PRESETS
 from poise.measure.wire_answer import read_answer, retry_after_s
 from poise.measure.wire_pool import Pool
@@ -78,7 +78,7 @@ def exchanges(script, *, n=1, deadline_s=5.0, **how):
         async with pool_for(script, **how) as (pool, _):
             return [await pool.request(REQUEST, deadline_s) for _ in range(n)]
 
-    return wire.run(main())
+    return loop.run(main())
 
 
 def text_of(exchange):
@@ -116,9 +116,9 @@ def test_warming_takes_what_it_gets(monkeypatch):
             await pool.warm(50)
             return len(pool.idle)
 
-    assert wire.run(main(10)) == 10
+    assert loop.run(main(10)) == 10
     with pytest.raises(ConnectionRefusedError):
-        wire.run(main(0))
+        loop.run(main(0))
 
 
 def test_a_request_larger_than_the_kernel_takes_at_once():
@@ -137,7 +137,7 @@ def test_a_request_larger_than_the_kernel_takes_at_once():
         async with pool_for(serve) as (pool, _):
             return text_of(await pool.request(b"POST / HTTP/1.1\r\ncontent-length: 20000000\r\n\r\n" + body, 20))
 
-    assert wire.run(main()) == "hello" and received == [body]
+    assert loop.run(main()) == "hello" and received == [body]
 
 
 @pytest.mark.parametrize("kind", [b"text/plain", b"application/octet-stream", b"application/json; charset=utf-8"])
@@ -190,7 +190,7 @@ def test_a_server_that_hangs_up_although_it_promised_not_to_loses_nothing():
             rest = await asyncio.gather(*(lane(pool) for _ in range(8)))
             return [*first, *chain(*rest)]
 
-    assert wire.run(main()) == ["hello"] * 45 and len(heads) == 45
+    assert loop.run(main()) == ["hello"] * 45 and len(heads) == 45
 
 
 def test_a_server_that_keeps_connections_is_known_before_the_clock():
@@ -203,7 +203,7 @@ def test_a_server_that_keeps_connections_is_known_before_the_clock():
                 await pool.request(REQUEST, 5)
             return len(script.seen)
 
-    assert wire.run(main()) == 1
+    assert loop.run(main()) == 1
 
 
 def test_connections_that_rest_do_not_pile_up():
@@ -214,7 +214,7 @@ def test_connections_that_rest_do_not_pile_up():
                 assert (await pool.request(REQUEST, 5)).code == 200
             return len(script.seen)
 
-    assert wire.run(main()) <= 40
+    assert loop.run(main()) <= 40
 
 
 def test_a_connection_that_died_while_idle_is_replaced_before_bytes_are_sent():
@@ -226,7 +226,7 @@ def test_a_connection_that_died_while_idle_is_replaced_before_bytes_are_sent():
             await asyncio.sleep(0.05)
             return text_of(first), text_of(await pool.request(REQUEST, 5)), script.seen
 
-    assert wire.run(main()) == ("hello", "hello", [[REQUEST], [REQUEST]])
+    assert loop.run(main()) == ("hello", "hello", [[REQUEST], [REQUEST]])
 
 
 def test_nothing_is_repeated_after_bytes_were_sent():
@@ -344,7 +344,7 @@ def test_cancelling_a_request_gives_its_connection_up():
                 await task
             return text_of(await pool.request(REQUEST, 5)), len(script.seen)
 
-    assert wire.run(main()) == ("hello", 2)
+    assert loop.run(main()) == ("hello", 2)
 
 
 def test_unix_socket(tmp_path):
@@ -381,7 +381,7 @@ def test_plain_proxy_gets_the_absolute_address(monkeypatch):
             pool.close()
             return out
 
-    assert wire.run(main()) == "hello"
+    assert loop.run(main()) == "hello"
 
 
 @pytest.fixture
@@ -444,5 +444,5 @@ def test_tls_through_a_proxy_tunnel(certificate, monkeypatch):
             await asyncio.sleep(0.05)
             return out
 
-    assert wire.run(main()) == "hello"
+    assert loop.run(main()) == "hello"
     assert asked[0] == b"CONNECT far.example:443 HTTP/1.1"

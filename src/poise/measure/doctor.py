@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from poise import registry
-from poise.measure import host, wire
+from poise.measure import host, loop
 from poise.types import Check, Level
 
 _TIMER_LATE_S = 0.002
@@ -77,7 +77,7 @@ def _others() -> Iterator[Check]:
 
 
 def _timer() -> Iterator[Check]:
-    late = sorted(wire.run(_lateness(200)))
+    late = sorted(loop.run(_lateness(200)))
     p99 = late[len(late) * 99 // 100]
     action = "" if p99 <= _TIMER_LATE_S else "stop what else runs here; in a virtual machine, give it whole cores"
     yield _fact("timer", f"a timer comes {p99 * 1e3:.2f} ms late (p99 of {len(late)})", action)

@@ -25,9 +25,9 @@ from typing import Any, BinaryIO, cast
 import httptools
 import msgspec
 
+from poise.measure.loop import run
 from poise.measure.mock_answers import END, LENGTHS, Script, chunked, prompt_of, prompt_sha
 from poise.measure.mock_config import MockConfig, from_flags
-from poise.measure.wire import run as run_loop
 from poise.measure.wire_answer import NOT_JSON
 from poise.types import UsageError
 
@@ -363,7 +363,7 @@ def serve(host: str, port: int, config: MockConfig) -> None:
             print(f"listening on http://{f'[{host}]' if ':' in host else host}:{actual}", flush=True)
             await stop.wait()
 
-    run_loop(main())
+    run(main())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -22,7 +22,6 @@ from poise.measure.priority import run_when_idle
 from poise.store.files import Appender
 from poise.types import ResourceSample
 
-PERIOD_S = 0.1
 LOOK_NS = 1_000_000_000
 """How often the process tree is looked through for new children: that costs more than reading known ones."""
 SLOWED = 0x08 | 0x20 | 0x40 | 0x80
@@ -32,7 +31,7 @@ ordinary power cap). https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEv
 Sampler = Callable[[], list[ResourceSample]]
 
 
-def monitor(samplers: list[Sampler], commands: queue.Queue[str | None], period_s: float = PERIOD_S) -> None:
+def monitor(samplers: list[Sampler], commands: queue.Queue[str | None], period_s: float) -> None:
     """Sample until `commands` gives None or the process is gone; a path among them is where to write from then on.
 
     The first sampler is the process tree's: when it has nothing, the process has ended.
@@ -185,8 +184,7 @@ def _gpu_sampler(nvml: Any, index: int, pids: set[int]) -> Sampler:
 
 
 def main(argv: list[str]) -> int:
-    roots = [int(pid) for pid in argv[0].split(",")]
-    period_s = float(argv[1]) if len(argv) > 1 else PERIOD_S
+    roots, period_s = [int(pid) for pid in argv[0].split(",")], float(argv[1])
     if "--idle" in argv:
         run_when_idle()
     commands: queue.Queue[str | None] = queue.Queue()

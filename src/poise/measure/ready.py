@@ -7,10 +7,9 @@ leaves it to the requests to find out.
 from __future__ import annotations
 
 import contextlib
-import socket
 
 from poise.measure.presets import Preset
-from poise.measure.wire_target import Target, tls_context
+from poise.measure.wire_target import Target, connected, tls_context
 from poise.types import UsageError
 
 _STATUS_BYTES = 1024
@@ -47,18 +46,9 @@ def status(target: Target, path: str, timeout_s: float) -> int | None:
     if target.proxy_auth:
         request += f"proxy-authorization: {target.proxy_auth}\r\n"
     with contextlib.suppress(OSError, ValueError, IndexError), contextlib.ExitStack() as stack:
-        sock = stack.enter_context(_connected(target, timeout_s))
+        sock = stack.enter_context(connected(target, timeout_s))
         if context := tls_context(target):
             sock = stack.enter_context(context.wrap_socket(sock, server_hostname=target.host))
         sock.sendall(f"{request}\r\n".encode())
         return int(sock.recv(_STATUS_BYTES).split(b" ", 2)[1][:3])
     return None
-
-
-def _connected(target: Target, timeout_s: float) -> socket.socket:
-    if target.unix is None:
-        return socket.create_connection(target.proxy or (target.host, target.port), timeout_s)
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(timeout_s)
-    sock.connect(target.unix)
-    return sock

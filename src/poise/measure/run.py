@@ -30,7 +30,7 @@ from poise.plan.sources import sources
 from poise.plan.spec import Cell, Deployment
 from poise.plan.tokenizer import find
 from poise.store.files import Appender, encode_pretty, write_atomic
-from poise.store.run import CellFolder, Run, Segment
+from poise.store.run import CellFolder, Outcome, Run, Segment
 from poise.store.write import Lock, add, missing, prepare
 from poise.types import UsageError
 
@@ -61,7 +61,7 @@ NextRate = Callable[[Cell, list[CellFolder]], float | None]
 """Called between the probes of a search: the rate to try next, after these; None at its end."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True):
     """How a run ended: failed cells by label with their reasons."""
 
     failed: dict[str, str]
@@ -79,7 +79,7 @@ def execute(
     next_rate: NextRate = lambda cell, probes: None,
     retry_failed: bool = False,
     allow_code: bool = False,
-) -> Outcome:
+) -> Ended:
     """Measure what is missing of `plan` in `out`. UsageError before anything runs; later failures are data."""
     plan, skipped = _preflight(plan, allow_code, watcher)
     created = not out.exists()
@@ -115,7 +115,7 @@ def execute(
                 failed |= _Group(plan, run, group, watcher, between, next_rate, retry_failed, allow_code).measure()
         finally:
             watcher.close()
-        return Outcome(failed, skipped)
+        return Ended(failed, skipped)
     finally:
         lock.close()
 
@@ -253,7 +253,7 @@ class _Group:
         def tick() -> None:
             nonlocal count
             for path in folder.files("records"):
-                new, read[path] = _lines(path, read.get(path, 0))
+                new, read[path] = _new_lines(path, read.get(path, 0))
                 count += new
             there = max(count, already)
             self.watcher.tick(there if extent.requests is None else min(there, extent.requests))
@@ -309,7 +309,7 @@ def _made(folder: CellFolder, retry_failed: bool) -> int:
     """How many of a cell's requests need not be asked any more; of a timed load, how many it came to ask."""
     if not folder.cell.load.timed:
         return folder.cell.planned - missing(folder, retry_failed)
-    return len({r.request_id for r in folder.records() if r.phase == "measure"})
+    return len({r.request_id for r in folder.records(Outcome) if r.phase == "measure"})
 
 
 def _spent_s(folder: CellFolder, extent: Extent, already: int) -> float:
@@ -321,7 +321,7 @@ def _spent_s(folder: CellFolder, extent: Extent, already: int) -> float:
     return extent.seconds * already / extent.requests
 
 
-def _lines(path: Path, position: int) -> tuple[int, int]:
+def _new_lines(path: Path, position: int) -> tuple[int, int]:
     """Newlines after a byte position, and the new position."""
     try:
         with path.open("rb") as file:

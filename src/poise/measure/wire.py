@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine
 from time import perf_counter_ns as now
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import httptools
 
 from poise.types import Failure
 
-T = TypeVar("T")
 _POSIX = os.name == "posix"
 MAX_HEADER_BYTES = 256 * 1024
 
@@ -233,14 +231,3 @@ def _when(exchange: Exchange) -> str:
     if not exchange.times:
         return "before it answered"
     return "within its answer" if exchange.headers_ns is not None else "within the reply's head"
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` on uvloop where it is installed, else on asyncio's own loop."""
-    factory = None
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)

@@ -119,16 +119,25 @@ def tls_context(target: Target) -> ssl.SSLContext | None:
     return context
 
 
+def connected(target: Target, timeout_s: float) -> socket.socket:
+    """A plain connection to the target, or to the proxy before it; OSError where none comes about."""
+    if target.unix is None:
+        return socket.create_connection(target.proxy or (target.host, target.port), timeout_s)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(timeout_s)
+    try:
+        sock.connect(target.unix)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def check_reachable(target: Target, timeout_s: float) -> None:
     """Connect once (with the TLS handshake where no proxy is between) and hang up; UsageError in one sentence."""
     where = target.unix or f"{target.host}:{target.port}"
     try:
-        if target.unix:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(timeout_s)
-                sock.connect(target.unix)
-            return
-        with socket.create_connection(target.proxy or (target.host, target.port), timeout_s) as sock:
+        with connected(target, timeout_s) as sock:
             context = tls_context(target)
             if context and not target.proxy:
                 context.wrap_socket(sock, server_hostname=target.host).close()

@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Struct, field
 
 from poise import registry
-from poise.measure import drive, priority, share
+from poise.measure import drive, loop, priority, share
 from poise.measure.concurrent import Concurrent
 from poise.plan.repeat import asked, sequence
 from poise.plan.spec import Deployment, Load, Model
@@ -105,7 +105,7 @@ def main() -> int:
 
     load_s = (time.perf_counter_ns() - job.started_ns) / 1e9
     say("ready")
-    with _runner() as runner:  # one event loop for all cells: connections outlive a cell
+    with loop.runner() as runner:  # one event loop for all cells: connections outlive a cell
         try:
             for line in commands:
                 try:
@@ -265,15 +265,6 @@ def _asked(folder: CellFolder, begun: int) -> tuple[Iterator[Request], float | N
 def _appender(command: Command, stem: str) -> Appender:
     name = f"{stem}.{command.part}.jsonl" if command.parts > 1 else f"{stem}.jsonl"
     return Appender(Path(command.folder) / name)
-
-
-def _runner() -> asyncio.Runner:
-    try:
-        import uvloop
-
-        return asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        return asyncio.Runner()
 
 
 def attempts_made(folder: CellFolder) -> tuple[dict[str, int], set[str]]:

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 import poise
-from poise.measure import wire
+from poise.measure import loop
 from poise.measure.backends.openai import OpenAI
 from poise.measure.mock_answers import prompt_sha
 from poise.measure.mock_config import MockConfig
@@ -45,7 +45,7 @@ def ask(config, *requests, preset=None, warm=0, **options):
                 out.append((raw, answer))
             return out
 
-    return wire.run(main())
+    return loop.run(main())
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +122,7 @@ def test_what_may_be_retried_is_known_right_after_send():
         async with opened(MockConfig(gap_s=0.002, error_share=1.0, faults=(fault,))) as backend:
             return (await backend.send(backend.prepare(request(deadline_s=0.2)))).error
 
-    found = {fault: wire.run(main(fault)) for fault in ("429", "503", "reset", "early-close", "endless")}
+    found = {fault: loop.run(main(fault)) for fault in ("429", "503", "reset", "early-close", "endless")}
     assert found["429"].http_status == 429 and found["503"].http_status == 503
     assert [found[f].kind for f in ("reset", "early-close", "endless")] == ["reset", "closed", "timeout"]
 
@@ -151,7 +151,7 @@ def test_many_at_once_and_queueing(tmp_path):
             raws = await asyncio.gather(*(backend.send(p) for p in prepared))
             return [backend.finish(p, r) for p, r in zip(prepared, raws)]
 
-    assert all(a.pieces == ["w0 ", "w1 ", "w2 "] for a in wire.run(main()))
+    assert all(a.pieces == ["w0 ", "w1 ", "w2 "] for a in loop.run(main()))
     lines = [json.loads(line) for line in truth.read_text().splitlines()]
     spans = [(line["started_ns"], line["sent_ns"][-1]) for line in lines]
     assert len(spans) == 6
@@ -167,7 +167,7 @@ def test_request_bytes(monkeypatch):
             sampled = backend.prepare(request(temperature=0.5, seed=3)).payloads[0]
             return backend.prepare(request("hé", min_tokens=8, stop=("\n",), seed=3)).payloads[0], sampled
 
-    payload, sampled = wire.run(main())
+    payload, sampled = loop.run(main())
     assert b'"seed":3' in sampled
     head, _, body = payload.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
@@ -243,7 +243,7 @@ def scored(request):
         await asyncio.sleep(0.01)
         return raw, answer
 
-    raw, answer = wire.run(main())
+    raw, answer = loop.run(main())
     assert answer.error is None and raw.stamps == [] and raw.sent_ns < raw.done_ns
     return answer
 
@@ -280,7 +280,7 @@ def test_tokens_that_the_server_does_not_count_are_counted_by_the_models_tokeniz
             prepared = backend.prepare(request())
             return backend.finish(prepared, await backend.send(prepared))
 
-    answer = wire.run(main())
+    answer = loop.run(main())
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("".join(answer.pieces)).ids
     assert (answer.output_tokens, answer.tokens_by) == ((len(ids), "tokenizer") if counted else (None, None))
 
@@ -295,7 +295,7 @@ def test_penalties_that_a_server_applies_unasked_are_switched_off_and_its_habits
             answer = backend.finish(prepared, await backend.send(prepared))
             return body, answer
 
-    body, answer = wire.run(main())
+    body, answer = loop.run(main())
     assert (body["repeat_penalty"], body["top_k"], body["min_p"]) == (1.0, 0, 0.0)
     assert answer.error.kind == "closed" and "--interrupt_requests false" in answer.error.message
 
@@ -307,4 +307,4 @@ def test_what_cannot_be_asked_is_refused_in_prepare():
                 with pytest.raises(UsageError):
                     backend.prepare(r)
 
-    wire.run(main())
+    loop.run(main())

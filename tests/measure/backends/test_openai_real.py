@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.measure import preflight, wire
+from poise.measure import loop, preflight
 from poise.measure.backends.openai import OpenAI
 from poise.plan.spec import Deployment, Model
 from poise.types import Request
@@ -77,7 +77,7 @@ def asked(base_url, preset, name, requests):
         await asyncio.sleep(0.01)
         return out
 
-    return wire.run(main())
+    return loop.run(main())
 
 
 def generations():

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from poise.measure import wire
+from poise.measure import loop
 from poise.measure.backends.openai import OpenAI
 from poise.plan.spec import Deployment, Model
 from poise.types import Message, Request
@@ -59,7 +59,7 @@ def asked(body, preset, path="", status="200 OK", kind="text/event-stream", chat
         await asyncio.sleep(0.01)
         return answer
 
-    answer = wire.run(main())
+    answer = loop.run(main())
     return *seen[0], answer
 
 
