@@ -147,3 +147,10 @@ def test_a_single_task_shows_its_other_metrics_too(summary):
     assert "bleu" not in shown(summary, 100)
     narrow = shown(one_task(summary, **{f"metric_{i}": bleu for i in range(12)}), 60)
     assert all(f"metric_{i}" in narrow for i in range(12)) and max(map(len, narrow.splitlines())) <= 60
+
+
+def test_a_metric_of_zero_and_one_without_interval_are_shown(summary):
+    zero = Estimate(value=0.0, lo=0.0, hi=4.0, n=120, unit="", better="higher", method="bootstrap")
+    alone = Estimate(value=1.0, lo=None, hi=None, n=120, unit="", better="higher", method="no interval")
+    text = shown(one_task(summary, bleu=zero, f1=alone), 100)
+    assert re.search(r" 0 ±4\.00? ", text) and re.search(r" 1\.00$", text, re.MULTILINE)

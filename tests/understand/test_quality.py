@@ -47,6 +47,12 @@ def test_corpus_metrics_of_labels(tmp_path: Path) -> None:
     assert f1.lo is not None and f1.hi is not None and f1.lo < 0.822222 <= f1.hi
 
 
+@pytest.mark.parametrize(("answers", "value"), [("aabbcc", 1.0), ("bbccaa", 0.0)])
+def test_resamples_that_are_all_alike_are_no_certainty(tmp_path: Path, answers: str, value: float) -> None:
+    got = quality.quality(data(tmp_path, labels("aabbcc", answers), metrics=("f1.macro",), extract="label"))["f1.macro"]
+    assert (got.value, got.lo, got.hi) == (value, None, None) and "no interval" in got.method
+
+
 def test_corpus_bootstrap_agrees_with_the_mean_where_both_are_the_same(tmp_path: Path) -> None:
     # recall of one class is an accuracy: its bootstrap interval comes near the normal one
     rng = np.random.default_rng(0)

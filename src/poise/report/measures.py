@@ -48,10 +48,9 @@ def _labels(table: Grid) -> list[str]:
 
 def _value(estimate: Estimate) -> Text:
     value, spread = numbers.scored("quality" if _is_mark(estimate) else "", estimate)
-    return Text(visible(f"{value.removeprefix('0')} {spread}".rstrip()))
+    return Text(visible(f"{numbers.bare(value)} {spread}".rstrip()))
 
 
 def _is_mark(estimate: Estimate) -> bool:
-    return estimate.unit == "" and all(
-        v is not None and abs(v) <= 1 for v in (estimate.value, estimate.lo, estimate.hi)
-    )
+    ends = (estimate.value, estimate.lo, estimate.hi)
+    return estimate.unit == "" and all(v is None or abs(v) <= 1 for v in ends)

@@ -68,12 +68,17 @@ def mark(value: float | None, places: int = 2) -> str:
     return ABSENT if value is None else f"{value:.{places}f}".replace("-", "−")
 
 
+def bare(number: str) -> str:
+    """`.82` for `0.82`; a zero stays."""
+    return number[1:] if number.startswith("0.") else number
+
+
 def half_width(estimate: Estimate, places: int = 2) -> str:
     """`±.04`: the farther end of the interval, so that the true one is never wider than shown."""
     spread = farther_end(estimate)
     if spread is None:
         return ""
-    return "±" + f"{math.ceil(spread * 10**places - 1e-9) / 10**places:.{places}f}".removeprefix("0")
+    return "±" + bare(f"{math.ceil(spread * 10**places - 1e-9) / 10**places:.{places}f}")
 
 
 def scored(name: str, estimate: Estimate) -> tuple[str, str]:

@@ -166,7 +166,7 @@ def _effect(e: dict[str, Any]) -> list[str]:
         numbers.count(e["n"]),
         f"{numbers.mark(e['quality_there'], 3)} → {numbers.mark(e['quality_here'], 3)}",
         f"{numbers.mark(d['value'], 3)}{spread}",
-        "< .001" if e["p_adjusted"] < 0.001 else f"{e['p_adjusted']:.3f}".removeprefix("0"),
+        "< .001" if e["p_adjusted"] < 0.001 else numbers.bare(f"{e['p_adjusted']:.3f}"),
         f"{e['worse']} : {e['better']}",
         ", ".join(f"{n} {reason}" for reason, n in e["reasons"].items()) or numbers.ABSENT,
         _per_cent(e["changed"]),

@@ -208,7 +208,7 @@ def _pair(cell: CellSummary | None, name: str, notes: Notes) -> tuple[str, str]:
     mark = notes.for_cell(cell)
     time = shape.estimate(cell, "e2e_s.mean")
     value, spread = numbers.scored(name, shape.score(cell))
-    left = f"{value.removeprefix('0')} {spread}".rstrip() + mark
+    left = f"{numbers.bare(value)} {spread}".rstrip() + mark
     if time.value is None and not mark and time.reason:
         return left, numbers.ABSENT + notes.mark(f"time: {visible(time.reason, newlines=False)}")
     return left, numbers.seconds(time.value)

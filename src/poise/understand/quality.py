@@ -19,6 +19,7 @@ from poise.understand.scored import Values
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.bool_]
+ONE_ITEM = "corpus value; one item has no interval"
 
 
 def quality(data: CellData) -> dict[str, Estimate]:
@@ -102,14 +103,21 @@ def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
             return absent(f"{values.name} is undefined for these answers", unit, better)
         n = len(np.unique(data.items[1][scorable]))
         if len(sums) < 2:
-            return Estimate(value, None, None, n, unit, better, "corpus value; one item has no interval")
+            return Estimate(value, None, None, n, unit, better, ONE_ITEM)
         weights = st.bootstrap_weights(len(sums), "corpus")
         replicates = np.asarray(values.reduce(weights @ sums), dtype=np.float64)
-    replicates = replicates[np.isfinite(replicates)]
-    if len(replicates) < len(weights) / 2:
+    return _resampled(value, replicates, n, unit, better)
+
+
+def _resampled(value: float, replicates: Floats, n: int, unit: str, better: Better | None) -> Estimate:
+    """A corpus value with the interval of its resamples, where these tell one."""
+    known = replicates[np.isfinite(replicates)]
+    if len(known) < max(50, len(replicates) / 2):
         return Estimate(value, None, None, n, unit, better, "corpus value; undefined in most resamples")
-    lo, hi = st.percentile_interval(replicates)
-    return Estimate(value, lo, hi, n, unit, better, f"corpus value, bootstrap over items, {len(weights)} resamples")
+    lo, hi = st.percentile_interval(known)
+    if lo == hi:  # all right, all wrong: a bootstrap would call that certain
+        return Estimate(value, None, None, n, unit, better, "corpus value; the same in all resamples, no interval")
+    return Estimate(value, lo, hi, n, unit, better, f"corpus value, bootstrap over items, {len(replicates)} resamples")
 
 
 def aggregated(data: CellData, values: Values, inside: Rows) -> Estimate:
@@ -135,12 +143,10 @@ def aggregated(data: CellData, values: Values, inside: Rows) -> Estimate:
         return absent(f"{values.name} could not be computed: {error}", "", better)
     if not np.isfinite(value):
         return absent(f"{values.name} is undefined for these answers", "", better)
-    replicates = replicates[np.isfinite(replicates)]
     n = len(np.unique(data.items[1][rows]))
-    if len(replicates) < 50:
-        return Estimate(value, None, None, n, "", better, "corpus value; too few resamples for an interval")
-    lo, hi = st.percentile_interval(replicates)
-    return Estimate(value, lo, hi, n, "", better, f"corpus value, bootstrap over items, {len(replicates)} resamples")
+    if len(names) < 2:
+        return Estimate(value, None, None, n, "", better, ONE_ITEM)
+    return _resampled(value, replicates, n, "", better)
 
 
 def mean_mark(
