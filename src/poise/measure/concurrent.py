@@ -16,7 +16,7 @@ from typing import Any
 from poise.measure.recording import Write, failed, finish, message, not_understood, record, skipped
 from poise.plan.spec import Load
 from poise.plan.turns import turn
-from poise.protocols import Answer, Raw
+from poise.protocols import Answer, Backend, Raw
 from poise.types import Failure, Phase, PoiseError, Record, Request, visible_text
 
 RETRYABLE = ("connect", "reset", "closed")
@@ -34,7 +34,7 @@ class Concurrent:
 
     def __init__(
         self,
-        backend: Any,
+        backend: Backend,
         write: Write,
         *,
         segment: int,

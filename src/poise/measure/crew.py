@@ -15,8 +15,8 @@ from typing import IO, Any
 
 import msgspec
 
+from poise.measure.messages import Command, Event, Go, Job
 from poise.measure.redact import redact
-from poise.measure.worker import Command, Event, Go, Job
 
 _POLL_S = 0.25
 _MONITOR_PERIOD_S = 0.1

@@ -12,7 +12,7 @@ from typing import Any
 
 from poise.measure.recording import Write, failed, finish, record, skipped
 from poise.plan.turns import turn
-from poise.protocols import Answer, Raw
+from poise.protocols import Answer, Backend, Raw
 from poise.types import Batch, Phase, Record, Request, visible_text
 
 _COLLECT_EVERY = 512
@@ -41,7 +41,7 @@ def length(request: Request) -> int:
 
 
 def in_process(
-    backend: Any,
+    backend: Backend,
     groups: Iterator[list[Request]],
     write: Write,
     *,
@@ -91,7 +91,7 @@ def in_process(
             gc.collect(1)
 
 
-def _send_group(backend: Any, group: list[Request]) -> list[tuple[Raw, Answer]]:
+def _send_group(backend: Backend, group: list[Request]) -> list[tuple[Raw, Answer]]:
     """One send. What cannot be prepared fails alone; what fails in the engine fails the group: recorded, not raised."""
     prepared: list[Any] = []
     lost: dict[int, tuple[Raw, Answer]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from poise.protocols import Answer, Raw
+from poise.protocols import Answer, Backend, Raw
 from poise.types import Batch, Failure, Phase, Record, Request, Timeline
 
 Write = Callable[[list[Record]], None]
@@ -76,11 +76,10 @@ def skipped(request: Request, first: int, phase: Phase, segment: int, attempts: 
     ]
 
 
-def finish(backend: Any, prepared: Any, raw: Raw) -> Answer:
+def finish(backend: Backend, prepared: Any, raw: Raw) -> Answer:
     """`backend.finish`; a failure to understand the answer is recorded as such."""
     try:
-        answer: Answer = backend.finish(prepared, raw)
-        return answer
+        return backend.finish(prepared, raw)
     except Exception as error:
         return not_understood(raw, error)
 

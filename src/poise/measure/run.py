@@ -21,8 +21,8 @@ from msgspec import structs
 from poise import registry
 from poise.measure import host, preflight, share
 from poise.measure.crew import Crew
+from poise.measure.messages import Command, Job
 from poise.measure.redact import redact
-from poise.measure.worker import Command, Job
 from poise.plan.build import Plan, label, workers
 from poise.plan.schedule import Extent, peak_rps
 from poise.plan.search import most_probes

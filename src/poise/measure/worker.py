@@ -1,10 +1,5 @@
-"""The process that measures: opens one engine, then runs cells as it is told, one JSON line in and one out.
+"""The process that measures: opens one engine, then runs cells as it is told (`messages`: JSON lines in and out).
 
-in:  {"model": …, "deployment": …, "backend": …, "retries": …, "parent": pid} once, then {"folder": …, "warmup": […],
-     "retry_failed": bool, "part": k, "parts": n …} for each cell
-out: {"event": "ready" | "failed"} once, then {"event": "done" | "failed"} for each cell
-
-Where several processes share a cell, each says "armed" when it could start and starts when told {"start_ns": …}.
 A cell travels as plain data and comes back as files, so the same worker can run anywhere.
 """
 
@@ -19,59 +14,24 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct, field
 
 from poise import registry
 from poise.measure import drive, loop, priority, share
 from poise.measure.concurrent import Concurrent
+from poise.measure.messages import Command, Event, Go, Job
+from poise.measure.recording import message
 from poise.plan.repeat import asked, sequence
-from poise.plan.spec import Deployment, Load, Model
-from poise.protocols import Opened
+from poise.plan.spec import Load
+from poise.protocols import Backend, Opened
 from poise.store.files import Appender
 from poise.store.run import CellFolder, Outcome, Segment
 from poise.types import LagSample, Phase, PoiseError, Request
-
-
-class Job(Struct, frozen=True):
-    """What a worker is started with."""
-
-    model: Model
-    deployment: Deployment
-    allow_code: bool
-    retries: int
-    parent: int
-    started_ns: int
-    """Clock reading just before the process was started: load_s counts from here."""
-
-
-class Command(Struct, frozen=True):
-    """One cell to run."""
-
-    run: str
-    folder: str
-    segment: int = 0
-    part: int = 0
-    parts: int = 1
-    """This process takes part `part` of `parts` of the cell's requests."""
-    warmup: list[Request] = field(default_factory=list)
-    retry_failed: bool = False
-    due_ns: list[int] | None = None
-
-
-class Go(Struct, frozen=True):
-    """The common start of the processes that share a cell."""
-
-    start_ns: int
-
-
-class Event(Struct, frozen=True, omit_defaults=True):
-    event: str
-    error: str | None = None
 
 
 def main() -> int:
@@ -82,29 +42,29 @@ def main() -> int:
     job = msgspec.json.decode(commands.readline(), type=Job)
     _die_with_parent(job.parent)
 
-    def say(event: str, error: str | None = None) -> None:
-        out.write(msgspec.json.encode(Event(event, error)) + b"\n")
+    def say(event: Event) -> None:
+        out.write(msgspec.json.encode(event) + b"\n")
 
     try:
-        backend: Any = registry.lookup("backend", job.deployment.backend, job.allow_code)()
+        backend: Backend = registry.lookup("backend", job.deployment.backend, job.allow_code)()
         opened = backend.open(job.model, job.deployment)
     except PoiseError as error:
-        say("failed", str(error))
+        say(Event("failed", str(error)))
         return 1
     except Exception as error:
-        say("failed", f"{type(error).__name__}: {error}"[:1000])
+        say(Event("failed", message(error)))
         return 1
 
     def start() -> int:
         """Wait for the common start: the clock reading at which it is."""
-        say("armed")
+        say(Event("armed"))
         line = commands.readline()
         if not line:
             raise SystemExit("the parent process is gone")
         return msgspec.json.decode(line, type=Go).start_ns
 
     load_s = (time.perf_counter_ns() - job.started_ns) / 1e9
-    say("ready")
+    say(Event("ready"))
     with loop.runner() as runner:  # one event loop for all cells: connections outlive a cell
         try:
             for line in commands:
@@ -112,16 +72,16 @@ def main() -> int:
                     command = msgspec.json.decode(line, type=Command)
                     run_cell(backend, opened, job, command, load_s, runner, start)
                 except PoiseError as error:
-                    say("failed", str(error))
+                    say(Event("failed", str(error)))
                 else:
-                    say("done")
+                    say(Event("done"))
         finally:
             backend.close()
     return 0
 
 
 def run_cell(
-    backend: Any,
+    backend: Backend,
     opened: Opened,
     job: Job,
     command: Command,
@@ -130,20 +90,13 @@ def run_cell(
     start: Callable[[], int],
 ) -> None:
     """Run what is missing of one cell, or of this process's part of it; everything observed goes to its folder."""
-    folder = CellFolder(Path(command.run), Path(command.folder))
-    attempts, failed = attempts_made(folder)
-    again = failed if command.retry_failed else ()
-
-    def pending(request: Request) -> bool:  # a conversation that lacks a turn runs again from its first
-        return any(part not in attempts or part in again for part in request.parts)
-
-    segment = command.segment
-    records, segments = _appender(command, "records"), _appender(command, "segments")
+    sitting = _Sitting(backend, job, command)
+    segments = _appender(command, "segments")
     segments.write(
         [
             _anchor(
                 "start",
-                segment,
+                command.segment,
                 load_s=load_s,
                 versions=opened.versions,
                 settings=opened.settings,
@@ -156,94 +109,88 @@ def run_cell(
     gc.freeze()
     gc.disable()
     try:
-        _drive(backend, folder, job, command, pending, records, attempts, runner, start)
-        segments.write([_anchor("end", segment)])
+        sitting.measure(runner, start)
+        segments.write([_anchor("end", command.segment)])
     except PoiseError as error:
         with contextlib.suppress(PoiseError):  # a full disk may refuse this line too
-            segments.write([_anchor("end", segment, error=str(error))])
+            segments.write([_anchor("end", command.segment, error=str(error))])
         raise
     finally:
         gc.enable()
         gc.unfreeze()
-        records.close()
+        sitting.records.close()
         segments.close()
 
 
-def _drive(
-    backend: Any,
-    folder: CellFolder,
-    job: Job,
-    command: Command,
-    pending: Callable[[Request], bool],
-    records: Appender,
-    attempts: dict[str, int],
-    runner: asyncio.Runner,
-    start: Callable[[], int],
-) -> None:
-    def alive() -> None:
-        if os.getppid() != job.parent:
+class _Sitting:
+    """One command: what its cell misses is asked of the backend, and recorded."""
+
+    def __init__(self, backend: Backend, job: Job, command: Command) -> None:
+        self.backend, self.job, self.command = backend, job, command
+        self.folder = CellFolder(Path(command.run), Path(command.folder))
+        self.attempts, failed = attempts_made(self.folder)
+        self.again = failed if command.retry_failed else set()
+        self.records = _appender(command, "records")
+        cold, warm = command.warmup[:1], command.warmup[1:]
+        self.warmups: tuple[tuple[Phase, list[Request]], ...] = (("cold", cold), ("warmup", warm))
+
+    def measure(self, runner: asyncio.Runner, start: Callable[[], int]) -> None:
+        """The warm-up and the cell; `start`: see `Concurrent.run`."""
+        if "concurrent" in self.backend.capabilities:
+            priority.run_on_arrival()
+            runner.run(self._concurrently(start))
+        else:
+            self._in_process()
+
+    def _pending(self, request: Request) -> bool:
+        """A conversation that lacks a turn runs again from its first."""
+        return any(part not in self.attempts or part in self.again for part in request.parts)
+
+    def _alive(self) -> None:
+        if os.getppid() != self.job.parent:
             raise SystemExit("the parent process is gone")
 
-    load = folder.cell.load
-    segment = command.segment
-    warmups: tuple[tuple[Phase, list[Request]], ...] = (("cold", command.warmup[:1]), ("warmup", command.warmup[1:]))
-    requests, seconds = _asked(folder, len(attempts))
-    if "concurrent" not in backend.capabilities:
-        for phase, group in warmups:
-            drive.in_process(
-                backend,
-                iter([[r] for r in group]),
-                records.write,
-                segment=segment,
-                batched=False,
-                attempts={},
-                alive=alive,
-                phase=phase,
-            )
-        drive.in_process(
-            backend,
-            drive.groups(requests, pending, load.width),
-            records.write,
-            segment=segment,
-            batched=load.form == "batch",
-            attempts=attempts,
-            alive=alive,
-            seconds=seconds,
+    def _in_process(self) -> None:
+        load = self.folder.cell.load
+        requests, seconds = _asked(self.folder, len(self.attempts))
+        ask = partial(
+            drive.in_process, self.backend, write=self.records.write, segment=self.command.segment, alive=self._alive
         )
-        return
+        for phase, group in self.warmups:
+            ask(iter([[r] for r in group]), batched=False, attempts={}, phase=phase)
+        groups = drive.groups(requests, self._pending, load.width)
+        ask(groups, batched=load.form == "batch", attempts=self.attempts, seconds=seconds)
 
-    priority.run_on_arrival()
-
-    async def concurrent() -> None:
-        one = Load("closed", 1)
-        for phase, group in warmups:
-            driver = Concurrent(
-                backend,
-                records.write,
-                segment=segment,
-                attempts={},
-                retries=0,
-                alive=alive,
-                phase=phase,
-            )
-            await driver.run(group, one)
-        driver = Concurrent(
-            backend, records.write, segment=segment, attempts=attempts, retries=job.retries, alive=alive
-        )
+    async def _concurrently(self, start: Callable[[], int]) -> None:
+        command, load = self.command, self.folder.cell.load
+        requests, seconds = _asked(self.folder, len(self.attempts))
+        for phase, group in self.warmups:
+            await self._driver(phase, {}, retries=0).run(group, Load("closed", 1))
+        driver = self._driver("measure", self.attempts, self.job.retries)
         part, parts = command.part, command.parts
         own, go = share.portion(load, part, parts), start if parts > 1 else None
         if command.due_ns is not None:  # a resumed open loop keeps its gaps and starts anew (CONTRACT §3)
-            left = ((r, d) for r, d in zip(requests, command.due_ns, strict=True) if pending(r))
+            left = ((r, d) for r, d in zip(requests, command.due_ns, strict=True) if self._pending(r))
             first = list(islice(left, 1))
             asking, due = tee(share.mine(load, chain(first, left), part, parts))
             await driver.run((r for r, _ in asking), own, (d - first[0][1] for _, d in due), go)
         else:
-            await driver.run(share.mine(load, filter(pending, requests), part, parts), own, None, go, seconds)
+            mine = share.mine(load, filter(self._pending, requests), part, parts)
+            await driver.run(mine, own, None, go, seconds)
         lags = _appender(command, "loop_lag")
         lags.write([LagSample(t, lag) for t, lag in driver.lags])
         lags.close()
 
-    runner.run(concurrent())
+    def _driver(self, phase: Phase, attempts: dict[str, int], retries: int) -> Concurrent:
+        return Concurrent(
+            self.backend,
+            self.records.write,
+            segment=self.command.segment,
+            attempts=attempts,
+            retries=retries,
+            alive=self._alive,
+            phase=phase,
+        )
 
 
 def _asked(folder: CellFolder, begun: int) -> tuple[Iterator[Request], float | None]:
