@@ -28,6 +28,9 @@ OPEN = Sample("1", {}, "x")
         ("not positive", None),
         ("This isn't negative", None),
         ("positively", None),
+        ("Some praise, so not negative at first. But it ends badly.\nAnswer: negative", "negative"),
+        ("The words are positive, the tone is negative. The final answer is \\boxed{negative}.", "negative"),
+        ("It could be positive. The sentiment is positive or negative", None),
         ("neither", None),
         ("", None),
     ],
@@ -38,6 +41,8 @@ def test_label(text, want):
 
 def test_label_in_other_scripts_and_longest_first():
     assert extract("label", "这是正面的。", Sample("1", {}, "正面", ("正面", "负面"))) == "正面"
+    assert extract("label", "这不正面", Sample("1", {}, "正面", ("正面", "负面"))) is None
+    assert extract("label", "情感：负面，而不是正面。", Sample("1", {}, "正面", ("正面", "负面"))) == "负面"
     nested = Sample("1", {}, "entailment", ("entailment", "not entailment"))
     assert extract("label", "not entailment", nested) == "not entailment"
 
@@ -47,6 +52,14 @@ def test_label_in_other_scripts_and_longest_first():
     [
         ("B", "B"), ("(B)", "B"), ("b)", "B"), ("B. Paris", "B"), ("**D**", "D"), ("B\n\nBecause", "B"),
         ("The answer is **C**.", "C"), ("I think option C.", "C"), ("The correct answer is (C), A is wrong", "C"),
+        ("\\boxed{B}", "B"), ("so $\\boxed{\\text{B}}$.", "B"), ("The answer is $B$.", "B"), ("<b>B</b>", "B"),
+        ("Ｂ", "B"),
+        ("答案：B", "B"), ("正确答案是B。", "B"), ("故选：C", "C"), ("选A或B", None), ("The answer is A because", "A"),
+        ("the correct answer to the question is C", "C"), ("The answer is most likely (D).", "D"), ("B - Paris", "B"),
+        ("A. Rome\nB. Paris\nAnswer: B", "B"), ("A. Rome\nB. Paris\nC. Bonn", None), ("A\nB\nC\nD", None),
+        ("(A) is wrong, (B) is right", "B"), ("Option A is incorrect.", None), ("The answer is not B", None),
+        ("The answer is a dog", None), ("Answer: A dog", None), ("A, B", None), ("Answer: A/B", None),
+        ("A, as it is", "A"), ("B\n\nQuestion: next?\nAnswer: C", None),
         ("A good film", None), ("It could be A or B", None), ("Answer: none", None), ("", None),
     ],
 )  # fmt: skip
@@ -61,6 +74,11 @@ def test_letter(text, want):
         ("#### 18", "18"), ("so 1,234.50 dollars", "1234.50"), ("The answer is $5.", "5"), ("it costs -3", "-3"),
         ("3 apples and 4 pears, 7 in all.", "7"), ("The answer is 72. That's 6 dozen.", "72"), ("10%", "10"),
         ("\\boxed{1,000}", "1000"), ("3/4", "3/4"), ("between 3-4", "4"), (".5", ".5"), ("x1 y", None), ("none", None),
+        ("The answer is 1/2.", "1/2"), ("\\boxed{\\frac{3}{4}}", "3/4"), ("The answer is $-\\frac12$.", "-1/2"),
+        ("The answer is 3 1/2.", "7/2"), ("The answer is 16 - 3 - 4 = 9 eggs.", "9"), ("Answer: 9 a * $2 = $18.", "18"),
+        ("Answer: 5 (since 2 + 3 = 5, not 6)", "5"), ("$\\boxed{1{,}000}$", "1000"), ("is \\(1\\,000\\).", "1000"),
+        ("1\u202f000", "1000"), ("\\$18", "18"), ("答案是 １，２３４。", "1234"),
+        ("# Final Answer\n42\n(step 7)", "42"), ("The answer is not 5 but 6.", "6"),
     ],
 )  # fmt: skip
 def test_final_number(text, want):
@@ -86,6 +104,9 @@ def test_number_is_the_first():
         ("x = -1 or x = 2", "-1, 2"),
         ("First 3 + 4 = 7.\nTherefore, the remainder is 11.", "11"),
         ("-1, 2", "-1, 2"),
+        ("答案是 $x+1$。", "x+1"),
+        ("x \\approx 3.14", "3.14"),
+        ("It costs \\$5", "5"),
         ("b", "b"),
         ("", None),
     ],
@@ -98,6 +119,31 @@ def test_stops_cut_and_lines():
     assert extract("text", "yes \n\nQuestion: no", OPEN, ("\n\n",)) == "yes"
     assert extract("first_line", "\n one \ntwo", OPEN) == "one"
     assert extract("code", "Sure:\n```python\nx = 1\n```\nDone", OPEN) == "x = 1"
+
+
+@pytest.mark.parametrize("mark", ["think", "thinking"])
+def test_reasoning_is_no_answer(mark):
+    thought = f"<{mark}>\nThe answer is A? No: positive, or 3.\n\n</{mark}>\n\n"
+    assert extract("letter", f"{thought}The answer is B.", LETTERS) == "B"
+    assert extract("label", f"{thought}negative", SENTIMENT) == "negative"
+    assert extract("final_number", f"{thought}7", OPEN) == "7"
+    assert extract("text", thought.removeprefix(f"<{mark}>") + "yes", OPEN) == "yes"  # begun in the prompt
+    assert extract("text", f"{thought}yes\n\nno", OPEN, ("\n\n",)) == "yes"
+    assert extract("letter", f"<{mark}>The answer is A", LETTERS) is None  # never ended
+    named = f"Write <{mark}> and </{mark}> around it."
+    assert extract("text", named, OPEN) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("**Answer:** Paris", "Paris"), ("The answer to the question is Paris.", "Paris"), ("答案：北京", "北京"),
+        ("The answer is: **Denver Broncos**.", "Denver Broncos"), ("Answers differ", "Answers differ"),
+        ("The question is unanswerable.", ""), ("Unanswerable", ""), ("", ""), ("Answer: no answer", ""),
+    ],
+)  # fmt: skip
+def test_span(text, want):
+    assert extract("span", text, OPEN) == want
 
 
 def test_unknown_extractor():
@@ -116,7 +162,20 @@ def test_any_text_gives_text_or_none(text, name):
 
 @pytest.mark.parametrize(
     "hostile",
-    ["(" * 50_000, "**" * 50_000, "answer is " * 10_000, "1," * 50_000, "\\boxed{" * 10_000, "answer" + "\n" * 50_000],
+    [
+        "(" * 50_000,
+        "**" * 50_000,
+        "answer is " * 10_000,
+        "1," * 50_000,
+        "\\boxed{" * 10_000,
+        "answer" + "\n" * 50_000,
+        "</think>" * 10_000,
+        "<think>" * 10_000,
+        "answer to " * 10_000,
+        "A\n" * 50_000,
+        "\\frac1" * 10_000,
+        "1 1/" * 20_000,
+    ],
 )
 def test_hostile_text_is_read_quickly(hostile):
     for name in NAMES:

@@ -87,6 +87,20 @@ def test_miniature_references_pass(name):
             assert PassAt1().score(sample.fields["buggy_solution"], sample).value == 0
 
 
+def test_mbpp_function_may_be_called_like_one_of_pythons(tmp_path):
+    code, tests = "def sum(a, b):\r\n  return a + b", ["assert set([sum(1, 2)]) == {3}"]
+    row = {"task_id": 1, "text": "Add.", "code": code, "test_list": tests}
+    (tmp_path / "mbpp.jsonl").write_text(json.dumps(row) + "\n")
+    [sample] = get_task("mbpp").samples(str(tmp_path / "mbpp.jsonl"), {})
+    assert sample.fields["entry_point"] == "sum"
+    said = "Tests:\n```python\nassert sum(1, 2) == 3\n```\n```python\ndef sum(a, b):\n    return a + b\n```"
+    answer = extract("code", said, sample)
+    assert answer == "def sum(a, b):\n    return a + b"
+    names = {}
+    exec(program(answer, sample), names)
+    assert names["sum"](1, 2) == 3
+
+
 HEAD = Sample("1", {"preamble": "import math\n\ndef f(x):\n    '''Doc.'''\n", "entry_point": "f", "tests": ""})
 
 

@@ -138,6 +138,25 @@ def test_cheats_do_not_pass(run, cheat):
     assert not passed and why
 
 
+@pytest.mark.parametrize(
+    ("code", "tests"),
+    [
+        ("def f(x): return 0\ndef abs(x): return 0", "assert abs(f(1) - 3.5) < 1e-6"),
+        ("def f(x): return 0\ndef set(x): return 0", "assert set(f(1)) == set([1, 2])"),
+        ("def f(x): return 0\nclass sys:\n    getsizeof = lambda x: 0", "assert f(1) == sys.getsizeof(1)"),
+        ("def f(x): raise StopIteration", "assert all(map(lambda x: f(x) == 3, [1, 2]))"),
+    ],
+)
+def test_what_python_means_is_not_the_candidates_to_say(code, tests):
+    assert not sandbox.run_tests(code, tests, entry_point="f").passed
+
+
+def test_a_function_may_be_called_like_one_of_pythons():
+    assert sandbox.run_tests("def sum(a, b):\n    return a + b", "assert sum(10, 15) == 25", entry_point="sum").passed
+    uses_it = "import sys\ndef f(x): return sys.getsizeof(x)"
+    assert sandbox.run_tests(uses_it, "assert f(1) == sys.getsizeof(1)", entry_point="f").passed
+
+
 ATTACKS = {
     "endless loop": ("def f():\n    while True: pass", "f()"),
     "10 GB": ("def f():\n    return len(b'x' * 10**10)", "assert f() == 10**10"),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +85,13 @@ class HumanEvalFix:
         return str(sample.target)
 
 
+def _tested(code: str, tests: list[str]) -> str:
+    """The function of the reference that the tests call first."""
+    defined = set(re.findall(r"^[ \t]*def (\w+)", code, re.MULTILINE))
+    called = (name for test in tests for name in re.findall(r"\b(\w+)\s*\(", test))
+    return next((name for name in called if name in defined), "")
+
+
 class Mbpp:
     """Small programs to write from a sentence and their tests (MBPP; Austin et al. 2021)."""
 
@@ -108,7 +116,7 @@ class Mbpp:
                 "prompt": str(text).strip(),
                 "shown_tests": tests,
                 "preamble": "\n".join(setup).strip() + "\n",
-                "entry_point": "",
+                "entry_point": _tested(str(row["code"]), tests),
                 "tests": "\n".join([*row.get("test_imports", ()), *tests]) + "\n",
             }
             yield Sample(str(row["task_id"]), fields, str(row["code"]).replace("\r\n", "\n"))

@@ -1,10 +1,7 @@
 """Named extractors: what counts as the answer in a model's text; conservative, `None` rather than a guess.
 
-`label`: the choices are looked for as whole words, case-insensitively, longest first. One of them in the text: that
-one, unless it is negated ("not positive"). Several: the one that the text begins with (after a lead such as
-"Sentiment:" or "the answer is"), unless the other follows it by "or", "and", "/"; else ambiguous, `None`.
-`math`: the last \\boxed{…}, else after the last "answer is" / "Answer:" / "####", else the last line (what follows
-its last "=" where that is no equation in one letter), freed of markdown, dollars and trailing prose.
+Reasoning that comes before an answer (<think>…</think>) is no part of it. Labels and letters are `extract_choice`'s
+matter, numbers and formulas `extract_math`'s.
 """
 
 from __future__ import annotations
@@ -13,6 +10,8 @@ import re
 from collections.abc import Sequence
 
 from poise.registry import did_you_mean
+from poise.tasks.extract_choice import label, letter
+from poise.tasks.extract_math import final_number, formula, number
 from poise.types import Sample, UsageError
 
 NAMES = (
@@ -29,21 +28,9 @@ NAMES = (
     "preference",
 )
 
-_NUMBER = (
-    r"[-+−]?(?:\$|€|£)?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))(?:[eE][-+]?\d+\b)?"
-)
-_NUMBERS = re.compile(rf"(?<![\w.])({_NUMBER})(?:\s*/\s*(\d+)(?![\d.]))?")
 _FENCE = re.compile(r"^```[\w+-]*[ \t]*\n?(.*?)(?:\n?```|\Z)", re.DOTALL | re.MULTILINE)
-_LEAD = (
-    r"^(?:\s|[*_`\"'“”#>-])*(?:(?:the |my |final |correct |best )*"
-    r"(?:answer|label|sentiment|class|category|option|choice)"
-    r"(?:\s+(?:is|would be|of [^.\n]{0,60}? is))?\s*[:=]?|(?:it|this|that)(?:'s| is)\b|(?:the|this) \w+ is\b)?"
-    r"(?:\s|[*_`\"'“”(:])*"
-)
-_ANSWER_IS = re.compile(
-    r"(?:\b(?:final\s+)?answer\b(?:\s+\w+){0,3}?\s+(?:is|are|equals|=)\s*:?|\banswer\s*:|####|\btherefore,?|\bhence,?|\bthus,?)",
-    re.IGNORECASE,
-)
+_THOUGHT = re.compile(r"\s*(?:<think(?:ing)?>|\[THINK\])", re.IGNORECASE)
+_THOUGHT_ENDS = re.compile(r"</think(?:ing)?>|\[/THINK\]", re.IGNORECASE)
 
 
 def extract(name: str, text: str, sample: Sample, stop: Sequence[str] = ()) -> str | None:
@@ -51,9 +38,18 @@ def extract(name: str, text: str, sample: Sample, stop: Sequence[str] = ()) -> s
     known = _EXTRACTORS.get(name)
     if known is None:
         raise UsageError(f"unknown extractor {name!r}{did_you_mean(name, _EXTRACTORS)}")
+    text = visible(text)
     for mark in stop:
         text = text.split(mark, 1)[0] if mark else text
     return known(text, sample)
+
+
+def visible(text: str) -> str:
+    """The text without the reasoning before it (<think>…</think>); of reasoning that never ends nothing."""
+    begun, ends = _THOUGHT.match(text), list(_THOUGHT_ENDS.finditer(text))
+    if ends and (begun or not _THOUGHT.search(text)):  # a chat template may have opened it in the prompt
+        return re.sub(r"^\s*\n", "", text[ends[-1].end() :])
+    return "" if begun else text
 
 
 def _text(text: str, sample: Sample) -> str | None:
@@ -73,152 +69,44 @@ def unfence(text: str) -> str:
     return text
 
 
-def _label(text: str, sample: Sample) -> str | None:
-    choices = sample.choices or ()
-    if choices and all(len(c) == 1 and c.isalpha() for c in choices):
-        return _letter(text, sample)
-    text = unfence(text)
-    by_name = {c.casefold(): c for c in choices}
-    words = "|".join(re.escape(c) for c in sorted(choices, key=len, reverse=True) if c)
-    if not words:
-        return None
-    # A label in a script without spaces (Chinese) has no word boundary on its side.
-    word = rf"(?:(?<!\w)|(?<=[^\x00-\u024f]))({words})(?:(?!\w)|(?=[^\x00-\u024f]))"
-    hits = list(re.finditer(word, text, re.IGNORECASE))
-    found = {by_name.get(h.group(1).casefold(), h.group(1)) for h in hits}
-    if not hits:
-        return None
-    if len(found) == 1:
-        before = text[max(0, hits[0].start() - 24) : hits[0].start()]
-        return (
-            None
-            if re.search(
-                r"\b(?:not|never|neither|isn'?t|n't|hardly)\b[\s\"'*]*(?:a |an |very |really )?[\"'*]*$", before, re.I
-            )
-            else found.pop()
-        )
-    lead = re.match(_LEAD, text, re.IGNORECASE)
-    if lead is not None and lead.end() < hits[0].start():
-        return None
-    between = text[hits[0].end() : hits[1].start()].strip(" \t*_`\"'“”)(").casefold()
-    same = hits[0].group(1).casefold() == hits[1].group(1).casefold()
-    if not same and between in ("or", "and", "/", ",", "and/or", "|", ""):
-        return None
-    return by_name.get(hits[0].group(1).casefold(), hits[0].group(1))
-
-
-def _letter(text: str, sample: Sample) -> str | None:
-    """The one option letter: alone, marked as in "(B)", "B.", "**B**", or after "answer is"; None if two differ."""
-    letters = [c for c in (sample.choices or ()) if len(c) == 1] or list("ABCDEFGHIJ")
-    known = {c.casefold(): c for c in letters}
-    span = "[" + "".join(re.escape(c) for c in letters) + "]"
-    text = re.sub(r"\s{3,}", "\n\n", unfence(text))  # long blanks would cost the patterns below quadratic time
-    first = re.match(rf"[\s*_`\"'(\[]*({span})(?:[\s*_`\"')\].:,]*$|[)\].:*]|\s*\n|,\s)", text, re.IGNORECASE)
-    stated = [
-        m.group(1).casefold()
-        for m in re.finditer(
-            rf"\b(?:answer|choice|option)\b(?:\s+(?:is|would be))?\s*:?[\s*_`\"'(\[]*(?:option\s*)?({span})(?![\w'’-])",
-            text,
-            re.I,
-        )
-    ]
-    if stated:
-        return known[stated[-1]] if len(set(stated)) == 1 else None
-    if first:
-        return known[first.group(1).casefold()]
-    marked = {m.casefold() for m in re.findall(rf"\(({span})\)|\*\*({span})\b", text, re.I) for m in m if m}
-    return known[marked.pop()] if len(marked) == 1 else None
-
-
-def _number(text: str, sample: Sample) -> str | None:
-    """The first number of the text, without thousands separators or currency."""
-    found = _NUMBERS.search(text)
-    return _plain(found) if found else None
-
-
-def _final_number(text: str, sample: Sample) -> str | None:
-    """The number after the last "####", in the last box, after the last "answer is", else the last of the text."""
-    boxed = _boxed(text)
-    if boxed is not None and (found := _NUMBERS.search(boxed)):
-        return _plain(found)
-    stated = [m.end() for m in re.finditer(r"####|\banswer\b[^.\n]{0,40}?(?:\bis\b|:|=)", text, re.IGNORECASE)]
-    if stated and (found := _NUMBERS.search(text, stated[-1])):
-        return _plain(found)
-    numbers = list(_NUMBERS.finditer(text))
-    return _plain(numbers[-1]) if numbers else None
-
-
-def _plain(found: re.Match[str]) -> str:
-    number = re.sub(r"[,$€£\s]", "", found.group(1)).replace("−", "-").removeprefix("+")
-    return f"{number}/{found.group(2)}" if found.group(2) else number
-
-
-def _boxed(text: str) -> str | None:
-    """The inside of the last \\boxed{…}, braces balanced."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len("\\boxed")
-    for i in range(begin, len(text)):
-        depth += (text[i] == "{") - (text[i] == "}")
-        if depth == 0:
-            return text[begin + 1 : i]
-    return None
-
-
-def _math(text: str, sample: Sample) -> str | None:
-    text = unfence(text)
-    boxed = _boxed(text)
-    if boxed is not None:
-        return _tidy_math(boxed)
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
-    if not lines:
-        return None
-    stated = list(_ANSWER_IS.finditer(text))
-    if stated:
-        rest = text[stated[-1].end() :].strip(" \t:*")
-        line = next((part.strip() for part in rest.splitlines() if part.strip()), "")
-        if line:
-            return _tidy_math(line)
-    return _tidy_math(lines[-1])
-
-
-def _tidy_math(line: str) -> str | None:
-    """A line without markdown, dollars, a lead of words ("so x is"), trailing prose and full stop."""
-    line = re.sub(r"\\[()\[\]]|\$\$?|`", "", line).strip()
-    # Bold marks, but not the power sign: an opening mark has no operand before it, a closing one none after it.
-    line = re.sub(r"(?<![\w)\]}])\*\*(?=\S)|(?<=\S)\*\*(?=\s|$|[.,;:!?])", "", line)
-    line = re.sub(r"^[-•>]\s+", "", line)
-    if word := re.match(r"(?:true|false|yes|no)\b", line, re.IGNORECASE):
-        return word.group(0)
-    if clock := re.findall(r"\b\d{1,2}:\d\d\s*[AaPp]\.?[Mm]\b", line):
-        return clock[0] if len(clock) == 1 else None
-    roots = [re.fullmatch(r"\W*[A-Za-z]\s*=\s*([^=]+?)", part) for part in re.split(r",|;|\band\b|\bor\b", line)]
-    if len(roots) > 1 and all(roots):
-        return ", ".join(root.group(1).strip(" .") for root in roots if root)
-    lead = re.match(r"[^=]*\b(?:is|are|equals|be)\b:?\s+(?=[-+−\d({\[\\.√]|[a-zA-Z]\b)(.+)", line, re.IGNORECASE)
-    line = lead.group(1) if lead else line
-    if not re.search(r"[<>!]=", line) and re.search(r"=\s*\S", line):
-        line = line.rsplit("=", 1)[1]  # a chain of steps ends with its result
-    line = re.split(r"(?<=[\w)\]}%])[.;!?](?=\s|$)|,?\s+(?:because|since|which|so|as|where|when|for)\b", line)[0]
-    numbers = list(_NUMBERS.finditer(line))
-    if len(numbers) == 1 and re.search(r"(?<![\\A-Za-z])[A-Za-z]{3,}(?![A-Za-z(])", line) and " " in line.strip():
-        return _plain(numbers[0])  # one number among words
-    return line.strip(" \t.;:!") or None
-
-
 def _span(text: str, sample: Sample) -> str | None:
     """The first line without quotes or a lead such as "Answer:"; "" where the text says that there is no answer.
 
     An empty text is "" too: so the official SQuAD predictions say "no answer".
     """
     line = _first_line(text, sample) or ""
-    line = re.sub(r"^\W*(?:the |final |short )*answer(?:\s+is)?\s*:?\s+", "", line, flags=re.IGNORECASE)
+    line = re.sub(
+        r"^\W*(?:(?:the |final |short |correct )*answer(?:\s+to (?:the|this) question)?(?:\s+is\b\W*|\W*:\W*)"
+        r"|答案(?:是|：|:))(?=[^\W_]|[-+$€£(“\"])",
+        "", line, flags=re.IGNORECASE,
+    )  # fmt: skip
     if re.match(
-        r"\W*(?:unanswerable|no[ -]answer|(?:it |this )?cannot be answered|not answerable|无法回答)", line, re.I
-    ):
+        r"\W*(?:(?:the|this) question is )?(?:unanswerable|no[ -]answer|(?:it |this )?cannot be answered|not answerable"
+        r"|无法回答)",
+        line, re.IGNORECASE,
+    ):  # fmt: skip
         return ""
     return line.removesuffix(".").strip("\"'“”‘’*` ").removesuffix(".").rstrip()
+
+
+def _label(text: str, sample: Sample) -> str | None:
+    return label(unfence(text), tuple(sample.choices or ()))
+
+
+def _letter(text: str, sample: Sample) -> str | None:
+    return letter(unfence(text), sample.choices or ())
+
+
+def _number(text: str, sample: Sample) -> str | None:
+    return number(text)
+
+
+def _final_number(text: str, sample: Sample) -> str | None:
+    return final_number(text)
+
+
+def _math(text: str, sample: Sample) -> str | None:
+    return formula(unfence(text))
 
 
 def _code(text: str, sample: Sample) -> str | None:

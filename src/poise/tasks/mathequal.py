@@ -11,11 +11,17 @@ from fractions import Fraction
 
 from poise.tasks.mathchild import Child
 from poise.tasks.mathgrammar import MAX_CHARS, Beyond, Node, Unreadable, normal, parse
+from poise.tasks.mathtext import plain
 
 _WORDS = {"true": "true", "yes": "true", "false": "false", "no": "false"}
 _TIME = re.compile(r"(\d{1,2}):(\d\d)\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
+_NUMBER = re.compile(r"-?[\d,]*\.?\d+(?:\s*/\s*\d+)?\s*%?")
+_UNIT = re.compile(
+    rf"({_NUMBER.pattern[:-5]})\s*(?:[cdkmµ]?m|k?g|mg|t|[cdm]?[lL]|m?s|min|h|km/h|m/s|ft|in|mi|lb|oz|C|F|K)(?:\^\(?[23]\)?)?"
+)
+"""A number and the sign of its unit; units written out are prose, which the extraction leaves away."""
 _child = Child()
 
 
@@ -26,11 +32,15 @@ def equal(answer: str, target: str, *, ordered: bool = True, timeout_s: float = 
         return True
     if len(answer) > MAX_CHARS or len(target) > MAX_CHARS or not answer or not target:
         return False
+    if _NUMBER.fullmatch(target):
+        answer = _without_unit(answer, target)
     if target.casefold() in _WORDS:
         return _WORDS.get(answer.casefold()) == _WORDS[target.casefold()]
     if (time := _TIME.fullmatch(target)) and (other := _TIME.fullmatch(answer)):
         return _clock(time) == _clock(other)
     wanted = [target] if _THOUSANDS.fullmatch(target) else _elements(target)
+    if len(wanted) > 1 and {answer[0], target[0]} == {"(", "["}:
+        return False  # an open interval is no closed one
     if len(wanted) > 1:
         return _equal_lists(answer, wanted, ordered and not target.startswith("{"), timeout_s)
     if len(target) == 1 and target.isalpha():
@@ -58,10 +68,19 @@ def _equal_lists(answer: str, wanted: list[str], ordered: bool, timeout_s: float
 
 
 def _tidy(text: str) -> str:
-    text = text.strip().strip("$").strip()
-    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).replace("\\{", "{").replace("\\}", "}")
-    text = text.rstrip(".").replace("−", "-")
-    return re.sub(r"\s+", " ", text).strip()
+    text = text.strip()
+    if len(text) <= MAX_CHARS:
+        text = plain(text)
+    return re.sub(r"\s+", " ", text.strip().rstrip(".")).strip()
+
+
+def _without_unit(answer: str, target: str) -> str:
+    """An answer to a question for a number without its unit; "50%" is 50 too, where the target is 50 or 50%."""
+    if found := _UNIT.fullmatch(answer):
+        answer = found[1]
+    if _NUMBER.fullmatch(answer) and answer.rstrip("% ") == target.rstrip("% "):
+        return target
+    return answer
 
 
 def _clock(time: re.Match[str]) -> tuple[int, int, str]:
@@ -100,13 +119,31 @@ def _equal_one(answer: str, target: str, timeout_s: float) -> bool:
     if answer == target:
         return True
     try:
-        a, b = parse(answer), parse(target)
+        b = parse(target)
+        answer = _multiplied(answer, target)
+        a = parse(answer)
     except Unreadable:
-        return answer.casefold() == target.casefold() and len(target) > 1
+        return _close(answer) == _close(target) and len(target) > 1
     try:
         return normal(a) == normal(b)
     except (Beyond, ZeroDivisionError):
         return _child.equal(answer, target, timeout_s) is True
+
+
+def _multiplied(answer: str, target: str) -> str:
+    """Letters side by side are a product where the target (a formula) names each of them: 2xy is 2*x*y."""
+    letters = set(re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", target))
+    if len(letters) < 2:
+        return answer
+    one = f"[{''.join(sorted(letters))}]"
+    return re.sub(
+        rf"(?<![A-Za-z]){one}(?:\s*{one})+(?![A-Za-z])", lambda run: "*".join(run[0].replace(" ", "")), answer
+    )
+
+
+def _close(text: str) -> str:
+    """For comparison as text: in lower case, without blanks around signs."""
+    return re.sub(r"\s*([^\w\s])\s*", r"\1", text.casefold())
 
 
 def _value(text: str) -> str:
@@ -134,7 +171,7 @@ def _left_over(node: Node) -> bool:
     kind = node[0]
     if kind in ("num", "var", "const"):
         return False
-    root = kind == "pow" and node[2][0] == "num" and node[2][1].denominator != 1
+    root = kind == "pow" and (node[2][0] == "div" or (node[2][0] == "num" and node[2][1].denominator != 1))
     if kind in ("add", "mul", "pow") and not root and _literal(node[1]) and _literal(node[2]):
         return True
     if kind == "add":

@@ -16,6 +16,8 @@ from fractions import Fraction
 from math import isqrt
 from typing import Any
 
+from poise.tasks.mathtext import FUNCTIONS, plain
+
 MAX_CHARS = 600
 MAX_DEPTH = 40
 MAX_DIGITS = 200
@@ -24,7 +26,6 @@ MAX_EXPONENT = 10_000
 MAX_TERMS = 200
 MAX_BITS = 20_000
 
-FUNCTIONS = ("sqrt", "cbrt", "abs", "sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "ln")
 CONSTANTS = {"pi": "pi", "π": "pi"}
 _TOKEN = re.compile(
     r"\s*(?:(?P<num>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d*)?|\.\d+)(?P<exp>[eE][-+]?\d+(?![\w.]))?"
@@ -42,28 +43,11 @@ def parse(text: str) -> Node:
     """The formula as nested tuples; Unreadable if it is none."""
     if len(text) > MAX_CHARS:
         raise Unreadable("too long")
-    parser = _Parser(_tokens(_plain(text)))
+    parser = _Parser(_tokens(plain(text)))
     node = parser.sum(0)
     if parser.kind is not None:
         raise Unreadable(f"unexpected {parser.value!r}")
     return node
-
-
-def _plain(text: str) -> str:
-    """TeX and typographic signs as plain ones."""
-    text = text.replace("−", "-").replace("–", "-").replace("·", "*").replace("×", "*").replace("÷", "/")
-    if "\\" in text or "{" in text:
-        text = re.sub(r"\\(?:left|right|,|;|!|:|displaystyle)|\\[ ]", "", text)
-        text = re.sub(r"\\(?:cdot|times)\b", "*", text).replace("\\div", "/").replace("\\pi", "pi").replace("\\%", "%")
-        for _ in range(8):
-            new = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"((\1)/(\2))", text)
-            new = re.sub(r"\\sqrt\s*\{([^{}]*)\}", r"sqrt(\1)", new)
-            new = re.sub(r"([\^_])\{([^{}]*)\}", r"\1(\2)", new)
-            if new == text:
-                break
-            text = new
-        text = re.sub(r"\\(sqrt|sin|cos|tan|exp|log|ln)\b", r"\1", text)
-    return re.sub(r"√\s*(\d+|\([^()]*\))", r"sqrt(\1)", text)
 
 
 def _tokens(text: str) -> list[tuple[str, Any]]:

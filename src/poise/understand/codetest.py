@@ -23,7 +23,7 @@ def program(answer: str, sample: Sample) -> str:
     Either way what stands before the head (imports, helpers) is there.
     """
     preamble, name = str(sample.fields.get("preamble", "")), str(sample.fields.get("entry_point", ""))
-    if not name:
+    if not _has_head(sample):
         return f"{preamble}\n{answer}\n"
     if re.search(rf"^[ \t]*(?:async )?def {re.escape(name)}\b", answer, re.MULTILINE):
         return f"{preamble}\n    pass\n\n{textwrap.dedent(answer)}\n"
@@ -40,7 +40,13 @@ def _trusted(sample: Sample) -> str:
 
     Where tests pass objects of given classes to the candidate (MBPP's setup code), the classes must be its own.
     """
-    return f"{sample.fields['preamble']}\n    pass\n" if sample.fields["entry_point"] else ""
+    return f"{sample.fields['preamble']}\n    pass\n" if _has_head(sample) else ""
+
+
+def _has_head(sample: Sample) -> bool:
+    """Whether the preamble ends within the wanted function, whose body is then the answer."""
+    preamble, name = str(sample.fields.get("preamble", "")), str(sample.fields.get("entry_point", ""))
+    return bool(name) and re.search(rf"^[ \t]*def {re.escape(name)}\b", preamble, re.MULTILINE) is not None
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -83,4 +89,4 @@ class PassAt1:
         return {f"pass_at.{k}": pass_at_k(n, c, k) for k in sorted({k for k in KS if k < n} | {n}) if k > 1}
 
     def signature(self, sample: Sample | None = None) -> str:
-        return "pass_at.1 v1 | tests in a sandbox, 10 CPU-s"
+        return "pass_at.1 v2 | tests in a sandbox, 10 CPU-s"

@@ -222,11 +222,15 @@ class Link:
         raise TypeError(f"a {type(value).__name__} of the tests cannot be given to the candidate")
 
 
+_ENDS = (StopIteration, StopAsyncIteration)
+"""Raised within a test's `all(map(…))` they would end it early instead of failing it."""
+
+
 def _exception(names: list[str], message: str) -> Exception:
     """The nearest built-in exception of what was raised over there, never one that would end this process."""
     for name in names:
         kind = getattr(builtins, name, None)
-        if isinstance(kind, type) and issubclass(kind, Exception):
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind not in _ENDS:
             try:
                 return kind(message)
             except TypeError:
@@ -237,13 +241,15 @@ def _exception(names: list[str], message: str) -> Exception:
 def decide(job: dict[str, str], link: Link) -> dict[str, str]:
     """{"passed": nonce} after the last assertion, else {"failed": why}.
 
-    Names: those of the trusted preamble as this process defines them, all others and `entry_point` the candidate's.
+    Names: those of the trusted preamble as this process defines them, Python's own (what `abs` or `sys` means is not
+    the candidate's to say), all others and `entry_point` the candidate's.
     """
     try:
         names: dict[str, Any] = {"__name__": "tests"}
         exec(compile(job["trusted"], "<preamble>", "exec"), names)
         for name, module in link.ask("define", job["code"]).items():
-            if name in names and name != job["entry_point"]:
+            own = name in names or hasattr(builtins, name) or (module is None and name in sys.stdlib_module_names)
+            if own and name != job["entry_point"]:
                 continue
             if module is None:
                 names[name] = link.ask("get", name)

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from poise.tasks.mathequal import equal, worked_out
+from poise.tasks.mathtext import plain
 from poise.tasks.metrics import lines
 from poise.tasks.metrics.lines import references
 from poise.tasks.translation import WINDOW_LINES
@@ -148,13 +149,19 @@ class TokenF1:
         return "f1 v1 | squad normalisation, CJK as MLQA"
 
 
+def _digits(answer: str) -> str:
+    """Digits of some base without what names the base: 101_2, 101_{2}, (101)_2, 101 (base 2), 101 in base 2, 0b101."""
+    said = re.sub(r"(?:\(base \d+\)|in base \d+|_\s*\(?\d+\)?|[.])$", "", plain(answer.strip().lower()).strip())
+    return re.sub(r"\s|[()]", "", re.sub(r"^(-?)0[xbo]", r"\1", said.strip()))
+
+
 class MathEqual:
     """Whether the answer equals the target as mathematics and is worked out (a copied "3 + 5" is no answer to 3 + 5).
 
     `fields["unordered"]`: lists are sets. `fields["literal"]`: digits of some base, compared as text.
     """
 
-    name, version, unit, better, scale = "math_equal", 1, "", "higher", 1.0
+    name, version, unit, better, scale = "math_equal", 2, "", "higher", 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
         wanted = references(sample)
@@ -163,7 +170,7 @@ class MathEqual:
         if answer is None:
             return Score(0.0, reason="none found")
         if sample.fields.get("literal"):
-            said = re.sub(r"\s|\(base \d+\)$|[_ ]\(?\d+\)?$|[.]$", "", answer.strip().lower())
+            said = _digits(answer)
             return Score(float(any(said == w.lower() for w in wanted)), answer=answer)
         ordered = not sample.fields.get("unordered")
         if not any(equal(answer, w, ordered=ordered) for w in wanted):
@@ -173,4 +180,4 @@ class MathEqual:
         return Score(1.0, answer=answer)
 
     def signature(self, sample: Sample | None = None) -> str:
-        return "math_equal v1"
+        return "math_equal v2"
