@@ -18,7 +18,8 @@ from poise.types import Check, Summary, UsageError
 
 if TYPE_CHECKING:
     from poise.measure.calibrate import Floor
-    from poise.measure.run import Ended, Watcher
+    from poise.measure.group import Watcher
+    from poise.measure.run import Ended
 
 PathLike = str | os.PathLike[str]
 Runs = Run | PathLike | Sequence[Run | PathLike]

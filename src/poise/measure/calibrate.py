@@ -18,8 +18,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from poise.measure.group import Watcher
 from poise.measure.mock_answers import prompt_sha
-from poise.measure.run import Watcher, execute
+from poise.measure.run import execute
 from poise.plan.build import plan
 from poise.plan.read import load_study
 from poise.store.run import CellFolder, open_run
