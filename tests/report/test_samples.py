@@ -62,3 +62,11 @@ def test_two_runs_side_by_side_say_where_they_asked_differently(run, tmp_path):
     assert item.prompt == "w03?"
     assert [a.asked for a in item.answers] == [None] * 4 + ["say w03"] * 4
     assert {a.key[1] for a in item.answers[4:]} == {"onnx@other", "transformers@other"}
+
+
+def test_what_was_asked_may_be_lost(run, tmp_path):
+    there = shutil.copytree(run.path, tmp_path / "copy")
+    for path in (there / "inputs").glob("*.requests.jsonl"):
+        path.unlink()
+    (item,) = items([c for c in asked([open_run(there)]) if c.task == "words"], ["w03"])
+    assert item.prompt == "" and [a.mark for a in item.answers] == [0.0, 0.0, 1.0, 1.0]

@@ -1,5 +1,6 @@
 """Prompts of given lengths: words as asked, shared where asked, new elsewhere, the same for the same seed."""
 
+import math
 import statistics
 
 import pytest
@@ -75,6 +76,10 @@ def test_lengths_are_drawn_from_a_distribution():
         {"prompt_tokens": {"mean": 5, "min": 9, "max": 3}},
         {"prompt_tokens": [4, 0]},
         {"prompt_tokens": []},
+        {"prompt_tokens": 10**11},
+        {"n": math.inf},
+        {"n": 10**400},
+        {"seed": -1},
     ],
 )
 def test_bad_options(options):

@@ -140,7 +140,9 @@ def items(cells: Sequence[Asked], ids: Collection[str]) -> list[Item]:
         for (sample, part), record in sorted(_last_records(cell.folder, wanted).items(), key=lambda kv: kv[0][1]):
             if part in cell.rows.get(sample, {}):
                 asked_as = own.get(sample) if not part else None
-                answers[sample].append(_answer(cell, sample, record, None if asked_as == prompts[sample] else asked_as))
+                answers[sample].append(
+                    _answer(cell, sample, record, None if asked_as == prompts.get(sample) else asked_as)
+                )
     task = cells[0].task
     return [
         Item(

@@ -19,6 +19,8 @@ WORDS = (
     "north outer pearl queen rough smoke thick uncle visit wheel apple brown chair drive earth field grass horse"
 ).split()
 _OF_BYTE = [WORDS[byte % len(WORDS)] for byte in range(256)]
+MOST = 10_000_000
+"""More prompts, or tokens of one, are a slip of the keyboard."""
 BLOCK_TOKENS = 512
 """Tokens of a prompt that one hash id of a trace stands for (Mooncake's block size)."""
 
@@ -131,7 +133,7 @@ def _lengths(options: dict[str, Any], name: str, default: int) -> Callable[[Rand
     if isinstance(given, dict):
         if unknown := set(given) - {"mean", "stdev", "min", "max"}:
             raise UsageError(f"synthetic: {name} has no {sorted(unknown)[0]!r}; it has: mean, stdev, min, max")
-        mean, least, most = (_whole(name, given.get(k, d)) for k, d in (("mean", None), ("min", 1), ("max", 10**9)))
+        mean, least, most = (_whole(name, given.get(k, d)) for k, d in (("mean", None), ("min", 1), ("max", MOST)))
         stdev = given.get("stdev", 0)
         if not isinstance(stdev, int | float) or not 0 <= stdev < 1e9 or least > most:
             raise UsageError(f"synthetic: {name} needs a stdev of 0 or more, and min below max, not {given!r}")
@@ -145,7 +147,7 @@ def _count(options: dict[str, Any], name: str, default: int, least: int = 1) -> 
 
 
 def _seed(options: dict[str, Any]) -> int:
-    return _count(options, "seed", 0, least=0)
+    return _whole("seed", options.get("seed", 0), 0, 2**63)
 
 
 def _bust(options: dict[str, Any]) -> bool:
@@ -155,11 +157,11 @@ def _bust(options: dict[str, Any]) -> bool:
     return value
 
 
-def _whole(name: str, value: Any, least: int = 1) -> int:
+def _whole(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
     try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = least - 1
-    if number < least or number != float(value):
-        raise UsageError(f"synthetic: {name} must be a whole number of at least {least}, not {value!r}")
+        number, whole = int(value), float(value).is_integer()
+    except (TypeError, ValueError, OverflowError):
+        number, whole = 0, False
+    if not whole or not least <= number <= most:
+        raise UsageError(f"synthetic: {name} must be a whole number from {least} to {most}, not {value!r}")
     return number
