@@ -84,6 +84,31 @@ def test_a_plan_does_not_wait():
     assert len(seen) == 1 and "503 at /health" in why
 
 
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_server_that_does_not_listen_yet_is_waited_for_where_a_user_says_so(unix, tmp_path):
+    told, path = [], tmp_path / "s" if unix else None
+    with socket.socket() as taken:  # bound, not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        url = f"unix:{path}" if unix else f"http://127.0.0.1:{taken.getsockname()[1]}"
+        [why] = looked_at(url, waiting=pytest.fail).values()
+        assert "-O ready_s=" in why and "start it" in why
+        [why] = looked_at(url, waiting=lambda _: None, ready_s=0.1).values()
+        assert "waited 0.1 s" in why
+
+        def listen(what):
+            told.append(what)
+            starting = contextlib.ExitStack()
+            if unix:
+                starting.enter_context(server(READY, path=path))
+            else:
+                taken.listen()
+            stop.push(starting)
+
+        with contextlib.ExitStack() as stop:
+            assert looked_at(url, waiting=listen, preset="generic", ready_s=30) == {}
+    assert len(told) == 1 and "no server answers" in told[0] and "waiting up to 30 s" in told[0]
+
+
 @pytest.mark.parametrize(
     "reply",
     [

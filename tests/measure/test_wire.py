@@ -15,9 +15,10 @@ import pytest
 
 from poise.measure import loop, wire_pool
 from poise.measure.presets import PRESETS
+from poise.measure.ready import check_reachable
 from poise.measure.wire_answer import read_answer, retry_after_s
 from poise.measure.wire_pool import Pool
-from poise.measure.wire_target import check_reachable, parse_target
+from poise.measure.wire_target import parse_target
 
 CAP = 1 << 20
 GENERIC = PRESETS["generic"]
@@ -375,7 +376,7 @@ def test_plain_proxy_gets_the_absolute_address(monkeypatch):
             assert parse_target("http://localhost:1/v1", GENERIC).proxy is None
             assert target.line_path("/completions") == "http://far.example:8000/v1/completions"
             assert target.proxy_auth == "Basic bWU6cHc="  # base64 of "me:pw"
-            check_reachable(target, 5)
+            check_reachable(target, 5, None)
             pool = Pool(target, CAP, 5, 4)
             out = text_of(await pool.request(REQUEST, 5))
             pool.close()

@@ -83,6 +83,20 @@ def test_its_plots_are_latencies_against_throughput_and_rates(summary: Summary) 
     assert "slow · closed p99 1: 300 ms at 5.00, 8: 600 ms at 17.0;" in first.replace("</desc>", ";")
 
 
+def test_the_loads_of_a_long_sweep_are_named_where_there_is_room(tmp_path: Path) -> None:
+    loads = [cell("m", "t", answers(0.2, max(2 / n, 0.1)), load=Load("closed", n)) for n in range(1, 34, 2)]
+    (sweep,) = sweeps(summarize(write_run(tmp_path / "run", loads)))
+    found = re.findall(r'; t: (\d+)".*?text-anchor="(\w+)" transform="translate\(([-\d.]+),([-\d.]+)\)', sweep.plots[0])
+    assert {"1", "33"} < {load for load, *_ in found} and len(found) < len(loads)
+    width = 6.0  # of a digit, at most
+    boxes = []
+    for load, anchor, x, y in found:
+        left = float(x) - len(load) * width * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+        boxes.append((left, float(y), left + len(load) * width))
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert not [(a, b) for a, b in pairs if abs(a[1] - b[1]) < 8 and a[0] < b[2] and b[0] < a[2]]
+
+
 def test_the_table_shows_what_was_delivered_and_lost(summary: Summary) -> None:
     (sweep,) = sweeps(summary)
     rows = {(look.label, load): dict(zip(sweep.names, cells)) for look, load, cells in sweep.rows}

@@ -1,7 +1,8 @@
-"""Whether a server that listens has its model loaded: its preset's health path, asked once, without the key.
+"""Whether a server listens, and has its model loaded: its preset's health path, asked once, without the key.
 
-Only 503 means "not yet": llama.cpp's server, TGI and SGLang say so while they load. Any other status, or none in time,
-leaves it to the requests to find out.
+503 means "not yet": llama.cpp's server, TGI and SGLang say so while they load. vLLM refuses connections meanwhile,
+which means "not yet" only where a user has said for how long: most often nobody has started the server. Any other
+status, or none in time, leaves it to the requests to find out.
 """
 
 from __future__ import annotations
@@ -12,16 +13,41 @@ from poise.measure.presets import Preset
 from poise.measure.wire_target import Target, connected, tls_context
 from poise.types import UsageError
 
+LOADING_S = 300.0
+"""How long a run waits for a server that is loading its model, unless its deployment says otherwise."""
+WAIT = "-O ready_s=300"
 _STATUS_BYTES = 1024
 """The status line comes in the first read, or this is no server to wait for."""
 
 
 class NotReady(UsageError):
-    """A server that is there and asks to wait; `limit_s`: for how long a run does."""
+    """A server that is still starting; `limit_s`: for how long a run waits for it."""
 
     def __init__(self, message: str, limit_s: float) -> None:
         super().__init__(message)
         self.limit_s = limit_s
+
+
+def check_reachable(target: Target, timeout_s: float, starting_s: float | None) -> None:
+    """Connect once (with the TLS handshake where no proxy is between) and hang up.
+
+    UsageError in one sentence; NotReady where nobody listens yet and `starting_s` grants time for that.
+    """
+    where = target.unix or f"{target.host}:{target.port}"
+    try:
+        with connected(target, timeout_s) as sock:
+            context = tls_context(target)
+            if context and not target.proxy:
+                context.wrap_socket(sock, server_hostname=target.host).close()
+    except OSError as e:
+        via = f" through the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else ""
+        reason = e.strerror or str(e) or type(e).__name__
+        message = f"no server answers at {where}{via} ({reason})"
+        absent = isinstance(e, ConnectionRefusedError | FileNotFoundError)  # the latter of a unix socket
+        if absent and starting_s is not None:
+            raise NotReady(message, starting_s) from None
+        wait = f", or wait while it starts with {WAIT}" if absent else ""
+        raise UsageError(f"{message}; start it, or correct base_url{wait}") from None
 
 
 def check_ready(target: Target, preset: Preset, timeout_s: float, limit_s: float) -> None:

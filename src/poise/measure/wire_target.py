@@ -131,17 +131,3 @@ def connected(target: Target, timeout_s: float) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def check_reachable(target: Target, timeout_s: float) -> None:
-    """Connect once (with the TLS handshake where no proxy is between) and hang up; UsageError in one sentence."""
-    where = target.unix or f"{target.host}:{target.port}"
-    try:
-        with connected(target, timeout_s) as sock:
-            context = tls_context(target)
-            if context and not target.proxy:
-                context.wrap_socket(sock, server_hostname=target.host).close()
-    except OSError as e:
-        via = f" through the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else ""
-        reason = e.strerror or str(e) or type(e).__name__
-        raise UsageError(f"no server answers at {where}{via} ({reason}); start it, or correct base_url") from None

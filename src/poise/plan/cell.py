@@ -29,6 +29,9 @@ NEEDS = {
     "chat": ("chat", "takes no chat messages; say format: raw"),
 }
 
+NO_PART_OF_AN_ANSWER = ("tokenizer", "ready_s", "allow_key")
+"""Options of a server that change no answer and no time: where a tokenizer lies (its content counts), waits, leave."""
+
 
 def make_cell(
     study: Study,
@@ -82,7 +85,7 @@ def make_cell(
         # an endpoint has no digest: two servers of one model differ only by the name the user gives them
         "deployment": [
             deployment.backend, deployment.device, deployment.dtype, deployment.quantization,
-            {k: v for k, v in deployment.options.items() if k != "tokenizer"},
+            {k: v for k, v in deployment.options.items() if k not in NO_PART_OF_AN_ANSWER},
             deployment.server, deployment.name if picked[0] == "api" else None, *([fitter.sha] if fitter else []),
         ],
         "task": [

@@ -7,7 +7,7 @@ attribute selectors. No script, no style attribute, no font file, no network.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -270,18 +270,10 @@ def _dots(points: Sequence[Point], best: Sequence[Point]) -> dict[str, Any]:
 
 
 def _labels(points: Sequence[Point], look: Plane, x_domain: list[float], y_domain: list[float]) -> list[dict[str, Any]]:
-    """Direct labels; pixels are those of the plot without its axes (about 60 x 50 px of the whole)."""
-    width, height = look.width - 60, look.height - 50
-
-    def x_px(x: float) -> float:
-        low, high, value = x_domain[0], x_domain[1], x
-        if look.log_x:
-            low, high, value = math.log(high), math.log(low), math.log(x)
-        return (value - low) / (high - low) * width
-
-    def y_px(y: float) -> float:
-        return (y_domain[1] - y) / (y_domain[1] - y_domain[0]) * height
-
+    """Direct labels."""
+    width, height = inside(look.width, look.height)
+    x_px = pixels(x_domain[::-1] if look.log_x else x_domain, width, look.log_x)
+    y_px = pixels(y_domain[::-1], height)
     places = [(x_px(p.x), y_px(p.y)) for p in points]
     bars = []
     for p, (x, y) in zip(points, places):
@@ -295,14 +287,34 @@ def _labels(points: Sequence[Point], look: Plane, x_domain: list[float], y_domai
     best = front(points, look.log_x)
     order = sorted(range(len(points)), key=lambda i: points[i] not in best)
     slots = place(places, [p.label for p in points], bars, (width, height), order)
+    return labelled(points, slots)
+
+
+def inside(width: int, height: int) -> tuple[float, float]:
+    """Pixels of a plot without its axes."""
+    return width - 60, height - 50
+
+
+def pixels(domain: Sequence[float], length: float, log: bool = False) -> Callable[[float], float]:
+    """Where a value of a domain stands on an axis of so many pixels, from its first value on."""
+    scaled = math.log if log else float
+    first, last = (scaled(end) for end in domain)
+    return lambda value: (scaled(value) - first) / (last - first) * length
+
+
+def labelled(
+    points: Sequence[Point], slots: Sequence[Slot | None], size: int = 12, weight: int = 600
+) -> list[dict[str, Any]]:
+    """A layer of labels for each slot that is used."""
     used = [slot for slot in SLOTS if slot in slots]
-    return [_label([p for p, own in zip(points, slots) if own == slot and p.label], slot) for slot in used]
+    chosen = [(slot, [p for p, own in zip(points, slots) if own == slot and p.label]) for slot in used]
+    return [_label(own, slot, size, weight) for slot, own in chosen]
 
 
-def _label(points: Sequence[Point], slot: Slot) -> dict[str, Any]:
+def _label(points: Sequence[Point], slot: Slot, size: int, weight: int) -> dict[str, Any]:
     mark = {
-        "type": "text", "dx": slot.dx, "dy": slot.dy, "align": slot.align, "baseline": "middle", "fontSize": 12,
-        "fontWeight": 600,
+        "type": "text", "dx": slot.dx, "dy": slot.dy, "align": slot.align, "baseline": "middle", "fontSize": size,
+        "fontWeight": weight,
     }  # fmt: skip
     values = [{"x": p.x, "y": p.y, "t": p.label, "color": p.color} for p in points]
     color = {"field": "color", "type": "nominal", "scale": None}

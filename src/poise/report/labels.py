@@ -34,21 +34,23 @@ def place(
     bars: Sequence[Box],
     size: tuple[float, float],
     order: Sequence[int],
+    hidden: float = 1 / 3,
+    slots: Sequence[Slot] = SLOTS,
 ) -> list[Slot | None]:
     """A slot for each text, greedily in `order`: the one that overlaps least with points, bars and earlier labels.
 
-    None where even that would hide a third of the label: better no label than an unreadable one.
+    None where even that would hide this share of the label: better no label than an unreadable one.
     """
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points] + list(bars)
-    slots: list[Slot | None] = [None] * len(points)
+    found: list[Slot | None] = [None] * len(points)
     for i in order:
         (x, y), text = points[i], texts[i]
-        costs = {s: _cost(_box(x, y, text, s), taken, *size) for s in SLOTS}
+        costs = {s: _cost(_box(x, y, text, s), taken, *size) for s in slots}
         best = min(costs, key=lambda s: costs[s])
-        if costs[best] <= LINE_PX * CHAR_PX * len(text) / 3:
+        if costs[best] <= LINE_PX * CHAR_PX * len(text) * hidden:
             taken.append(_box(x, y, text, best))
-            slots[i] = best
-    return slots
+            found[i] = best
+    return found
 
 
 def _box(x: float, y: float, text: str, slot: Slot) -> Box:

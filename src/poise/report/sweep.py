@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from poise.report import charts, numbers
 from poise.report import grid as shape
-from poise.report.charts import PALETTE, PLAIN, SECONDS, SERIES, SHAPES
+from poise.report.charts import PALETTE, PLAIN, SECONDS, SERIES, SHAPES, Point
+from poise.report.labels import SLOTS, place
 from poise.report.plots import SMALL, Look
 from poise.report.text import visible
 from poise.types import CellSummary, Summary
@@ -192,6 +193,7 @@ def latency(task: str, lines: Sequence[Line], x: str, name: str) -> Any:
     """p50 (solid) and p99 (dashed) of a time against throughput, a point a load; None where no load has it."""
     layers: list[dict[str, Any]] = []
     seen: list[dict[str, Any]] = []
+    named: list[tuple[int, str]] = []
     said = []
     for line in lines:
         for quantile, dash in (("p50", [1, 0]), ("p99", [5, 3])):
@@ -200,15 +202,17 @@ def latency(task: str, lines: Sequence[Line], x: str, name: str) -> Any:
                 for i, c in enumerate(line.cells)
                 if (up := _finite(c, f"{name}.{quantile}")) and (across := _finite(c, x))
             ]
-            layers += _joined(points, line.look, dash, labelled=quantile == "p50")
+            layers += _joined(points, line.look, dash)
+            named += [(len(seen) + i, p["t"]) for i, p in enumerate(points) if quantile == "p50"]
             seen += points
             told = ", ".join(f"{p['t']}: {numbers.seconds(p['y'])} at {numbers.digits(p['x'])}" for p in points)
             said.append(f"{line.look.label} {quantile} {told}")
     if not seen:
         return None
-    y = charts.log_domain([p["y"] for p in seen])
+    wide, y = _linear(THROUGHPUT[x], [p["x"] for p in seen]), charts.log_domain([p["y"] for p in seen])
+    layers += _loads(seen, named, wide["scale"]["domain"], y)
     encoding = {
-        "x": _linear(THROUGHPUT[x], [p["x"] for p in seen]),
+        "x": wide,
         "y": {
             "field": "y", "type": "quantitative", "scale": {"type": "log", "domain": y, "nice": False},
             "axis": {"title": f"{LATENCIES[name]}, p50 and p99", "values": charts.log_ticks(y), "labelExpr": SECONDS},
@@ -229,7 +233,7 @@ def rates(task: str, lines: Sequence[Line]) -> Any:
                 for i, c in enumerate(line.cells)
                 if (asked := _finite(c, "asked_rps")) and (got := _finite(c, name)) is not None
             ]
-            layers += _joined(points, line.look, dash, labelled=False)
+            layers += _joined(points, line.look, dash)
             seen += points
     if len({p["x"] for p in seen}) < 2:
         return None
@@ -258,7 +262,27 @@ def _short(load: str) -> str:
     return visible(words[1] if len(words) > 1 else load, newlines=False)
 
 
-def _joined(points: list[dict[str, Any]], look: Look, dash: list[int], labelled: bool) -> list[dict[str, Any]]:
+def _loads(
+    points: list[dict[str, Any]], named: Sequence[tuple[int, str]], x: Sequence[float], y: Sequence[float]
+) -> list[dict[str, Any]]:
+    """The loads as labels of those points that have room for one: lowest and highest first, then those between."""
+    width, height = charts.inside(*SMALL)
+    x_px, y_px = charts.pixels(x, width), charts.pixels(y[::-1], height, log=True)
+    texts = dict(named)
+    shown = [Point(texts.get(i, ""), PALETTE["muted"][0], "", p["x"], p["y"]) for i, p in enumerate(points)]
+    most = {p["color"]: max(q["i"] for q in points if q["color"] == p["color"]) for p in points}
+
+    def turn(i: int) -> tuple[bool, int, int]:
+        number = points[i]["i"]  # the more halvings it takes to come to it, the later it has its turn
+        return (number not in (0, most[points[i]["color"]]), -(number & -number), number)
+
+    places = [(x_px(p.x), y_px(p.y)) for p in shown]
+    order, below = sorted(texts, key=turn), [slot for slot in SLOTS if slot.dy > 0]
+    slots = place(places, [p.label for p in shown], [], (width, height), order, hidden=0.02, slots=below)
+    return charts.labelled(shown, slots, size=10, weight=400)
+
+
+def _joined(points: list[dict[str, Any]], look: Look, dash: list[int]) -> list[dict[str, Any]]:
     """Points joined in the order of their loads."""
     order = {"order": {"field": "i", "type": "quantitative"}}
     line = {"type": "line", "color": look.color, "strokeDash": dash, "strokeWidth": 1.8}
@@ -266,13 +290,7 @@ def _joined(points: list[dict[str, Any]], look: Look, dash: list[int], labelled:
         "type": "point", "shape": look.shape, "size": 55, "opacity": 1, "stroke": look.color, "strokeWidth": 1.5,
         "fill": look.color if dash == [1, 0] else PALETTE["paper"][0],
     }  # fmt: skip
-    layers = [{"data": {"values": points}, "mark": line, "encoding": order}, {"data": {"values": points}, "mark": dot}]
-    if labelled:
-        text = {"type": "text", "dy": 13, "fontSize": 10, "color": PALETTE["muted"][0]}
-        layers.append(
-            {"data": {"values": points}, "mark": text, "encoding": {"text": {"field": "t", "type": "nominal"}}}
-        )
-    return layers
+    return [{"data": {"values": points}, "mark": line, "encoding": order}, {"data": {"values": points}, "mark": dot}]
 
 
 def _linear(title: str, values: Sequence[float], field: str = "x") -> dict[str, Any]:

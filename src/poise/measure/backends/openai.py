@@ -11,12 +11,12 @@ from msgspec import Struct, field
 
 from poise.measure.echo import echo_body, read_echo
 from poise.measure.presets import Preset, preset_for
-from poise.measure.ready import check_ready
+from poise.measure.ready import LOADING_S, check_reachable, check_ready
 from poise.measure.tokens import visible_to_stop
 from poise.measure.wire import Exchange
 from poise.measure.wire_answer import NOT_JSON, Steps, answer_steps, body_segments, clean, finished, retry_after_s
 from poise.measure.wire_pool import Pool
-from poise.measure.wire_target import Target, check_key, check_reachable, parse_target
+from poise.measure.wire_target import Target, check_key, parse_target
 from poise.plan.spec import Deployment, Model
 from poise.plan.tokenizer import Folder, served
 from poise.protocols import Answer, Opened, Raw
@@ -43,8 +43,10 @@ class OpenAIOptions(Struct, frozen=True, forbid_unknown_fields=True):
     allow_key: tuple[str, ...] = ()
     """`VAR@HOST`: the key in VAR may go to HOST."""
     connect_s: float = 10.0
-    ready_s: float = 300.0
-    """How long a run waits for a server that says it is loading its model."""
+    ready_s: float | None = None
+    """How long a run waits for a server that does not listen yet, or says that it is loading its model.
+
+    By default only for the latter, `LOADING_S`."""
     max_idle_s: float = 4.0
     """Idle connections older than this are replaced before use: common servers hang up after 5 s."""
     max_response_bytes: int = 64 * 1024 * 1024
@@ -98,8 +100,9 @@ class OpenAI:
         self.capabilities = _capabilities(self.preset, options)
         home = served(options.tokenizer, model.source.get("hf"))
         self.count = Folder(home).count if home else None
-        check_reachable(self.target, options.connect_s)
-        check_ready(self.target, self.preset, options.connect_s, options.ready_s)
+        check_reachable(self.target, options.connect_s, options.ready_s)
+        loading_s = LOADING_S if options.ready_s is None else options.ready_s
+        check_ready(self.target, self.preset, options.connect_s, loading_s)
         self.pool = Pool(self.target, options.max_response_bytes, options.connect_s, options.max_idle_s)
         self.heads = {path: self._head(path) for path in (self.preset.chat, self.preset.completions) if path}
         return Opened(
