@@ -142,6 +142,21 @@ def test_a_gpu_is_read_in_our_units(monkeypatch):
     assert (sample.mem_bytes, sample.temp_c, sample.clock_mhz, sample.throttled) == (100, 61, 1980, True)
 
 
+@pytest.mark.parametrize(
+    ("named", "devices"),
+    [(None, [0, 1]), ("1,0", [1, 0]), ("", []), ("-1", []), ("0,-1,1", [0]), ("0,5,1", [0]), ("GPU-8932f937", [0, 1])],
+)
+def test_the_gpus_that_an_engine_may_use(monkeypatch, named, devices):
+    # CUDA C++ Programming Guide, "CUDA Environment Variables": devices behind an invalid one are not visible
+    monkeypatch.setitem(sys.modules, "pynvml", driver())
+    monkeypatch.setattr(module, "has_nvidia", lambda: True)
+    if named is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert [sampler()[0].device for sampler in gpu_samplers(set())] == [f"gpu{i}" for i in devices]
+
+
 def test_what_a_gpu_does_not_tell_is_null(monkeypatch):
     fake = driver(nvmlDeviceGetMemoryInfo=SimpleNamespace(used=900), nvmlDeviceGetCurrentClocksEventReasons=0x04)
     monkeypatch.setitem(sys.modules, "pynvml", fake)

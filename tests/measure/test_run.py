@@ -129,7 +129,9 @@ def test_a_crash_fails_its_cell_and_the_rest_goes_on(tmp_path: Path) -> None:
     watcher = Silent()
     outcome = go(study(tmp_path, {"crash_after": 8}), tmp_path / "run", watcher=watcher)
     assert [label.split(", ")[1] for label in outcome.failed] == ["synthetic"]
-    assert "exit code 9" in next(iter(outcome.failed.values()))
+    reason = next(iter(outcome.failed.values()))
+    assert "exit code 9" in reason
+    assert (tmp_path / "run" / reason.rpartition("its log: ")[2].rstrip(")")).is_file()
     kept = measured(tmp_path / "run")
     assert 0 < len(kept["synthetic"]) < 12 and len(kept["other"]) == 3
     assert Run(tmp_path / "run").cells()[0].segments()[-1].error

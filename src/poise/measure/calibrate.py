@@ -104,7 +104,10 @@ def _mock(truth: Path, **config: Any) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            yield server.stdout.readline().split()[-1]
+            said = server.stdout.readline().split()
+            if not said:
+                raise PoiseError("the mock server does not start here; see what `poise mock-server` says")
+            yield said[-1]
         finally:
             server.terminate()
 

@@ -98,7 +98,8 @@ class Crew:
         with self._log_path.open("rb") as log:
             log.seek(self._log_start)
             last = [line for line in log.read()[-4000:].decode(errors="replace").splitlines() if line.strip()]
-        return redact(f"the engine's process {how}{hint}" + (f": {last[-1][:300]}" if last else ""))
+        said = f": {last[-1][:300]}" if last else ""
+        return redact(f"the engine's process {how}{hint}{said} (its log: logs/{self._log_path.name})")
 
     def stop(self) -> None:
         """End all processes, the monitor first (its last reading needs a living worker)."""

@@ -6,6 +6,7 @@ and the end are sampled at once, so that every file has a first and a last readi
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import sys
@@ -130,9 +131,12 @@ def gpu_samplers(pids: set[int]) -> list[Sampler]:
 
 
 def _visible(count: int) -> Iterable[int]:
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    chosen = [int(word) for word in named if word.strip().isdigit() and int(word) < count]
-    return chosen or range(count)
+    """The devices an engine may use: all, or the named ones up to the first that is none (as CUDA reads the list)."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None or named.lstrip().startswith(("GPU-", "MIG-")):  # which of them these are is not looked up
+        return range(count)
+    numbers = (int(word) if word.strip().isdigit() else count for word in named.split(","))
+    return list(itertools.takewhile(lambda number: number < count, numbers))
 
 
 def _gpu_sampler(nvml: Any, index: int, pids: set[int]) -> Sampler:

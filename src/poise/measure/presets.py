@@ -53,7 +53,7 @@ class Preset(Struct, frozen=True):
 _MODEL = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}
 _LLAMA = {"repeat_penalty": 1.0, "top_k": 0, "min_p": 0.0}
 _TABLE = (
-    Preset("generic", health=None, seed=True),
+    Preset("generic", health=None),
     Preset("mock-server", min_tokens="min_tokens", ignore_eos="ignore_eos", basis="run"),
     Preset("openai", health=None, chat_max_tokens="max_completion_tokens", hosts=("api.openai.com",)),
     Preset(

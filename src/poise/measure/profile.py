@@ -52,7 +52,7 @@ class Profiler:
         if batch < 1:
             raise UsageError(f"batch must be 1 or more, not {batch}")
         if batch > 1 and "batch" not in self._backend.capabilities:
-            raise UsageError(f"backend {deployment.backend} has no batches")
+            raise UsageError(f"backend {deployment.backend} has no batches; leave out --batch")
         found = sources(model, ".")
         self.model, self.deployment, self.batch = msgspec.structs.replace(model, source=found), deployment, batch
         self.context = _context(found)
@@ -94,7 +94,8 @@ class Profiler:
         """No two prompts are alike: an engine that keeps prefixes must not gain from it."""
         if self.context and prompt_tokens + output_tokens > self.context:
             raise UsageError(
-                f"{prompt_tokens} + {output_tokens} tokens are beyond the context of {self.model.name}, {self.context}"
+                f"{prompt_tokens} + {output_tokens} tokens are beyond the context of {self.model.name}, "
+                f"{self.context}; ask for shorter points"
             )
         requests = [self._request(prompt_tokens, output_tokens) for _ in range(self.batch)]
         prepared = [self._backend.prepare(r) for r in requests]

@@ -174,24 +174,24 @@ class Targets(Mapping[str, Sample]):
         return {head.id: sys.intern(head.category) for head in heads if head.category is not None}
 
     @cached_property
-    def _lines(self) -> Noted[Sample]:
-        found: Noted[Sample] = Noted(Sample, lambda sample: sample)
-        for _, place in located(self.path, _Head):
-            found.note(place)
-        return found
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {head.id: row for row, head in enumerate(iter_jsonl(self.path, _Head))}
+    def _found(self) -> tuple[dict[str, int], Noted[Sample]]:
+        """The row of each id, and the rows."""
+        rows: dict[str, int] = {}
+        lines: Noted[Sample] = Noted(Sample, lambda sample: sample)
+        for head, place in located(self.path, _Head):
+            rows[head.id] = len(lines)
+            lines.note(place)
+        return rows, lines
 
     def __getitem__(self, name: str) -> Sample:
-        return self._lines[self._rows[name]]
+        rows, lines = self._found
+        return lines[rows[name]]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self._found[0]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._found[0])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._found[0])
