@@ -222,6 +222,35 @@ def test_imports_stay_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_task_is_described_with_an_item(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "2 and 3?", "answer": "2 + 3 = 5\\n#### 5"}\n')
+    told = json.loads(poise("tasks", "gsm8k", "--data", str(tmp_path / "q.jsonl"), "--shots", "1", "--json").stdout)
+    assert told["item"]["target"] == "5" and told["item"]["prompt"].endswith("Question: 2 and 3?\nAnswer:")
+    assert told["item"]["prompt"].startswith(told["instruction"] + "\n\nQuestion: Lena")
+    assert told["tau"].startswith("conversational: 12 s") and told["extract"] == "final_number"
+    assert poise("tasks", "gsm8k").stdout.endswith("--data PATH shows how an item is asked\n")
+    assert "target:" in poise("tasks", "mini-qa").stdout
+    wrong = poise("tasks", "gsm8k", "--data", tmp_path / "none")
+    assert wrong.returncode == 2 and "no file or folder" in wrong.stderr
+    group = poise("tasks", "mini")
+    assert group.returncode == 2 and "is a group: mini-sentiment" in group.stderr
+
+
+def test_a_balanced_draw_by_flag(tmp_path: Path) -> None:
+    rows = [f"text {i}\t{int(i % 5 == 0)}" for i in range(30)]
+    (tmp_path / "dev.tsv").write_text("sentence\tlabel\n" + "\n".join(rows) + "\n")
+    drawn = ["-t", "sst2", "--data", tmp_path / "dev.tsv", "--limit", 8, "--balance", "label"]
+    done = poise("run", "-q", "-m", "x", "-b", "scripted", *drawn, "-o", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    [kept] = (tmp_path / "run" / "inputs").glob("*.targets.jsonl")
+    items = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert sorted(item["target"] for item in items) == ["negative"] * 4 + ["positive"] * 4
+    outputs = [json.dumps({"id": item["id"], "output": item["target"]}) for item in items]
+    (tmp_path / "out.jsonl").write_text("\n".join(outputs))
+    scored = json.loads(poise("score", tmp_path / "out.jsonl", *drawn, "--json").stdout)
+    assert scored["cells"][0]["estimates"]["accuracy"]["value"] == 1 and scored["cells"][0]["n"] == 8
+
+
 def test_tasks_are_listed_at_the_width_there_is() -> None:
     listed = poise("tasks", env={"COLUMNS": "70"}).stdout.splitlines()
     names = {task["name"] for task in json.loads(poise("tasks", "--json").stdout)["tasks"]}

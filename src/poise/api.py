@@ -131,6 +131,70 @@ def score(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False) ->
     return summarize(opened, allow_code=allow_code, unsafe_code=unsafe_code)
 
 
+def describe_task(
+    name: str,
+    data: str | list[str] | None = None,
+    *,
+    options: dict[str, Any] | None = None,
+    shots: int | None = None,
+    allow_code: bool = False,
+) -> dict[str, Any]:
+    """What a task is, how it asks and scores; with data also an item as a model of raw text sees it."""
+    import inspect
+
+    from poise.plan.draw import Drawn
+    from poise.plan.prompts import Asker
+    from poise.plan.spec import Generation
+    from poise.tasks.build import expand_group, get_task
+    from poise.understand.balanced import tau_s
+
+    if (members := expand_group(name)) != [name]:
+        raise UsageError(f"{name} is a group: {', '.join(members)}")
+    task: Any = get_task(name, allow_code)
+    item = None
+    try:
+        use = {"task": name, "data": data, "options": options or {}, "limit": 1, "shots": shots}
+        model = {"name": "model", "source": {"any": "model"}, "format": "raw"}
+        study = load_study({"models": [model], "deployments": ["scripted"], "tasks": [use]}, name="task")
+        drawn = Drawn(study, study.tasks[0], allow_code)
+        task = drawn.task  # some learn from their data how many choices there are
+        asker = Asker(
+            task,
+            format="raw",
+            mode=drawn.mode,
+            system=None,
+            shots=drawn.shots,
+            generation=Generation(),
+            prompt={},
+            seed=0,
+        )
+        [sample] = drawn.samples
+        request = asker.request(sample, 0)
+        choices = list(request.continuations or sample.choices or ())
+        item = {"id": sample.id, "prompt": request.prompt, "choices": choices, "target": sample.target}
+    except UsageError:
+        if data is not None or options or shots:
+            raise
+    tau = getattr(task, "tau", "conversational")
+    return {
+        "name": task.name,
+        "about": " ".join((inspect.getdoc(task) or "").split()),
+        "version": task.version,
+        "modes": list(getattr(task, "modes", ("generate",))),
+        "instruction": task.instruction,
+        "answer_prefix": task.answer_prefix,
+        "shots": f"{getattr(task, 'shots', 0)}, at most {len(getattr(task, 'shot_samples', ()))}",
+        "stop": [repr(s) for s in getattr(task, "stop", ("\n\n",))],
+        "max_tokens": task.max_tokens,
+        "extract": task.extract,
+        "metrics": list(task.metrics),
+        "chance": task.chance,
+        "tau": f"{tau}: {tau_s(tau, task.n_ref):g} s for an answer of {task.n_ref:g} tokens",
+        "options": list(getattr(task, "options", ())),
+        "item": item,
+    }
+
+
 def score_outputs(
     path: PathLike,
     task: str,
@@ -138,6 +202,7 @@ def score_outputs(
     *,
     options: dict[str, Any] | None = None,
     limit: int | None = None,
+    balance: str | None = None,
     seed: int = 0,
     out: PathLike | None = None,
     allow_code: bool = False,
@@ -158,7 +223,7 @@ def score_outputs(
     if not Path(path).is_file():
         raise UsageError(f"no file {path}")
     planned, records = plan_outputs(
-        Path(path), task, data, options=options, limit=limit, seed=seed, allow_code=allow_code
+        Path(path), task, data, options=options, limit=limit, balance=balance, seed=seed, allow_code=allow_code
     )
     scratch = tempfile.mkdtemp(prefix="poise-") if out is None else None
     folder = Path(scratch, planned.study.name) if scratch else Path(str(out))

@@ -85,7 +85,7 @@ def show(what: tuple[str, ...]) -> None:
 @click.argument("what", nargs=-1, required=True, type=option.PATH)
 @click.option("-t", "--task", help="The task that the outputs answer.")
 @click.option("--data", metavar="PATH[,PATH]", help="The task's data.")
-@option.options(option.task_option, option.limit, option.seed)
+@option.options(option.task_option, option.limit, option.balance, option.seed)
 @click.option("-o", "--out", type=option.PATH, help="Keep the outputs as a run folder.")
 @option.options(option.allow_code, option.unsafe_code, option.json)
 def score(
@@ -94,6 +94,7 @@ def score(
     data: str | None,
     task_options: tuple[str, ...],
     limit: int | None,
+    balance: str | None,
     seed: int | None,
     out: Path | None,
     allow_code: bool,
@@ -125,6 +126,7 @@ def score(
             given if len(given) > 1 else next(iter(given), None),
             options=option_pairs(task_options, "-T"),
             limit=limit,
+            balance=balance,
             seed=seed or 0,
             out=out,
             allow_code=allow_code,
@@ -142,12 +144,38 @@ app.add_command(demo)
 
 
 @app.command()
-@option.json
-def tasks(as_json: bool) -> None:
-    """List the tasks and groups."""
-    from poise.report.listing import print_tasks
+@click.argument("name", required=False)
+@click.option("--data", metavar="PATH[,PATH]", help="The task's data: shows how their first item is asked.")
+@option.options(option.task_option, option.shots, option.allow_code, option.json)
+def tasks(
+    name: str | None,
+    data: str | None,
+    task_options: tuple[str, ...],
+    shots: int | None,
+    allow_code: bool,
+    as_json: bool,
+) -> None:
+    """List the tasks and groups; of one, all there is to know.
 
-    print_tasks(as_json)
+    With NAME: prompt, extraction, metrics, chance level, reference time, options, and an item as a model sees it.
+    """
+    from poise.report.listing import print_task, print_tasks
+
+    if name is None:
+        print_tasks(as_json)
+        return
+    from poise.api import describe_task
+    from poise.cli_study import option_pairs, words
+
+    given = words(data)
+    about = describe_task(
+        name,
+        given if len(given) > 1 else next(iter(given), None),
+        options=option_pairs(task_options, "-T"),
+        shots=shots,
+        allow_code=allow_code,
+    )
+    print_task(about, as_json)
 
 
 @app.command()

@@ -68,6 +68,8 @@ max_tokens = click.option("--max-tokens", type=COUNT, metavar="N", help="Longest
 limit = click.option(
     "--limit", type=COUNT, metavar="N", help="Items a task, drawn by seed; raising it asks only new ones."
 )
+balance = click.option("--balance", metavar="FIELD", help="As many items of each value of a field: label, category.")
+shots = click.option("--shots", type=click.IntRange(min=0), metavar="N", help="Worked examples in the prompt.")
 repeats = click.option("--repeats", type=COUNT, metavar="N", help="Fresh processes, interleaved.")
 client_processes = click.option("--client-processes", help="Processes that share the load on a server: N or auto.")
 seed = click.option("--seed", type=int, help="Seed of every draw.")
@@ -86,8 +88,9 @@ study = options(
     click.option("--prompt-tokens", type=COUNT, metavar="N", help="Prompt length of task synthetic."),
     click.option("--output-tokens", type=COUNT, metavar="N", help="Answer length of task synthetic."),
     limit,
+    balance,
     click.option("--mode", help="generate, choice or perplexity."),
-    click.option("--shots", type=click.IntRange(min=0), metavar="N", help="Worked examples in the prompt."),
+    shots,
     repeats,
     client_processes,
     seed,

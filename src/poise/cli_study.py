@@ -45,6 +45,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     limit: int | None = None
+    balance: str | None = None
     mode: str | None = None
     shots: int | None = None
     repeats: int | None = None
@@ -215,6 +216,8 @@ def _adjust(study: Study, flags: Flags) -> Study:
         if flags.limit < 1:
             raise UsageError("--limit must be at least 1")
         study = structs.replace(study, tasks=[structs.replace(t, limit=flags.limit) for t in study.tasks])
+    if flags.balance is not None:
+        study = structs.replace(study, tasks=[structs.replace(t, balance=flags.balance) for t in study.tasks])
     if flags.max_tokens is not None:
         tasks = [structs.replace(t, generation={**t.generation, "max_tokens": flags.max_tokens}) for t in study.tasks]
         study = structs.replace(study, tasks=tasks)

@@ -38,6 +38,7 @@ def plan_outputs(
     *,
     options: dict[str, Any] | None = None,
     limit: int | None = None,
+    balance: str | None = None,
     seed: int = 0,
     allow_code: bool = False,
 ) -> tuple[Plan, Iterator[Record]]:
@@ -48,7 +49,7 @@ def plan_outputs(
             # outputs are whole answers, cut where they should be: as a chat's, no stop string is looked for in them
             "models": [{"name": path.stem, "source": {"any": str(path)}, "format": "chat"}],
             "deployments": ["scripted"],
-            "tasks": [{"task": task, "data": data, "options": options or {}, "limit": limit}],
+            "tasks": [{"task": task, "data": data, "options": options or {}, "limit": limit, "balance": balance}],
             "seed": seed,
         },
         name=path.stem,

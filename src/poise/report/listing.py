@@ -49,6 +49,24 @@ def print_tasks(as_json: bool = False) -> None:
     _print_entry("lm-eval:NAME", f"a task or group of lm-evaluation-harness, or lm-eval:file.yaml ({there})")
 
 
+def print_task(about: dict[str, Any], as_json: bool = False) -> None:
+    """One task: what it is, how it asks and scores, and an item where there are data."""
+    if as_json:
+        _print_json(about)
+        return
+    item = about.pop("item")
+    for name, value in about.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        _print_entry(name.replace("_", " "), text or "–")
+    if item is None:
+        print("\n--data PATH shows how an item is asked")
+        return
+    for name, value in item.items():
+        text = "\n".join(map(str, value)) if isinstance(value, list) else value
+        if text:
+            print(f"\n{name}:\n{visible(str(text))}")
+
+
 def _print_entry(name: str, *paragraphs: str) -> None:
     width = shutil.get_terminal_size((100, 24)).columns
     for i, paragraph in enumerate(paragraphs):
