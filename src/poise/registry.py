@@ -8,12 +8,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from poise.types import UsageError
+
+if TYPE_CHECKING:
+    from poise.protocols import Backend, Metric, Reporter, Scorer, Task
 
 BACKENDS = {
     "onnx": "poise.measure.backends.onnx:Onnx",
@@ -128,10 +131,17 @@ REPORTERS = {
 SCORERS = {"lm-eval": "poise.tasks.lmeval_score:LmEvalScorer"}
 LM_EVAL = "lm-eval:"
 """What stands before the name of a task of lm-evaluation-harness; see `tasks.lmeval`."""
-_TABLES = {"backend": BACKENDS, "task": TASKS, "metric": METRICS, "reporter": REPORTERS, "scorer": SCORERS}
+Kind = Literal["backend", "task", "metric", "reporter", "scorer"]
+_TABLES: dict[Kind, dict[str, str]] = {
+    "backend": BACKENDS,
+    "task": TASKS,
+    "metric": METRICS,
+    "reporter": REPORTERS,
+    "scorer": SCORERS,
+}
 
 
-def names(kind: str) -> list[str]:
+def names(kind: Kind) -> list[str]:
     """All names of a kind, built in and from entry points (group `poise.<kind>s`), sorted."""
     return sorted({*_TABLES[kind], *(e.name for e in entry_points(group=f"poise.{kind}s"))})
 
@@ -143,7 +153,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
 
 
-def lookup(kind: str, name: str, allow_code: bool = False) -> Any:
+@overload
+def lookup(kind: Literal["backend"], name: str, allow_code: bool = False) -> type[Backend]: ...
+@overload
+def lookup(kind: Literal["task"], name: str, allow_code: bool = False) -> Callable[[], Task]: ...
+@overload
+def lookup(kind: Literal["metric"], name: str, allow_code: bool = False) -> Callable[[], Metric]: ...
+@overload
+def lookup(kind: Literal["scorer"], name: str, allow_code: bool = False) -> Callable[..., Scorer]: ...
+@overload
+def lookup(kind: Literal["reporter"], name: str, allow_code: bool = False) -> Callable[[], Reporter]: ...
+def lookup(kind: Kind, name: str, allow_code: bool = False) -> Any:
     """The object registered under `name`; UsageError with a suggestion where there is none.
 
     `file.py:Attr` executes that file and therefore needs `allow_code` (CONTRACT §8).
@@ -162,12 +182,12 @@ def lookup(kind: str, name: str, allow_code: bool = False) -> Any:
     return getattr(importlib.import_module(module), attr)
 
 
-def absent(backend: Any) -> list[str]:
+def absent(backend: type[Backend]) -> list[str]:
     """What an engine `requires` and is not installed here."""
     return [module for module in getattr(backend, "requires", ()) if importlib.util.find_spec(module) is None]
 
 
-def install(backend: Any) -> str:
+def install(backend: type[Backend]) -> str:
     """The command that installs what is absent: the engine's extra of poise, where it has one."""
     extra = getattr(backend, "extra", None)
     return f"pip install 'poise[{extra}]'" if extra else f"pip install {' '.join(absent(backend))}"

@@ -8,7 +8,6 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import psutil
 
@@ -101,7 +100,7 @@ def _governor() -> Iterator[Check]:
 
 def _extras() -> Iterator[Check]:
     for name in registry.names("backend"):
-        backend: Any = registry.lookup("backend", name)
+        backend = registry.lookup("backend", name)
         if absent := registry.absent(backend):
             evidence = f"engine {name}: {', '.join(absent)} not installed"
             yield _fact("extra", evidence, registry.install(backend), level="info")

@@ -16,6 +16,7 @@ from poise.measure.ready import NotReady
 from poise.plan.build import Plan
 from poise.plan.spec import Deployment, Model
 from poise.plan.weights import model_bytes
+from poise.protocols import Backend
 from poise.types import PoiseError, UsageError
 
 _RESERVE = 1.2
@@ -48,7 +49,7 @@ def problems(plan: Plan, *, allow_code: bool = False, waiting: Waiting | None = 
     return found
 
 
-def _environment(deployment: Deployment, backend: Any) -> str | None:
+def _environment(deployment: Deployment, backend: type[Backend]) -> str | None:
     """Reasons that concern the deployment alone."""
     if deployment.python is None and (absent := registry.absent(backend)):
         return f"{', '.join(absent)} not installed: {registry.install(backend)}"
@@ -63,7 +64,7 @@ def _backend(
     model: Model,
     source: tuple[str, str],
     deployment: Deployment,
-    backend: Any,
+    backend: type[Backend],
     allow_code: bool,
     waiting: Waiting | None,
 ) -> str | None:

@@ -43,7 +43,7 @@ class Profiler:
     """
 
     def __init__(self, model: Model, deployment: Deployment, batch: int = 1, seed: int = 0) -> None:
-        self._backend: Any = lookup("backend", deployment.backend)()
+        self._backend = lookup("backend", deployment.backend)()
         if "exact_length" not in self._backend.capabilities or "concurrent" in self._backend.capabilities:
             raise UsageError(
                 f"backend {deployment.backend} cannot hold exact lengths; run task synthetic on it and "

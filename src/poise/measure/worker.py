@@ -46,7 +46,7 @@ def main() -> int:
         out.write(msgspec.json.encode(event) + b"\n")
 
     try:
-        backend: Backend = registry.lookup("backend", job.deployment.backend, job.allow_code)()
+        backend = registry.lookup("backend", job.deployment.backend, job.allow_code)()
         opened = backend.open(job.model, job.deployment)
     except PoiseError as error:
         say(Event("failed", str(error)))

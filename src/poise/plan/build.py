@@ -20,6 +20,7 @@ from poise.plan.repeat import asked
 from poise.plan.schedule import Extent, due_times
 from poise.plan.sources import has_chat_template, pick, sources
 from poise.plan.spec import Cell, Deployment, Load, Model, Study, TaskUse
+from poise.protocols import Backend
 from poise.types import Request, UsageError
 
 
@@ -135,7 +136,7 @@ def _selected(study: Study, model: Model, deployment: Deployment, use: TaskUse, 
     return included and not any(matches(s, *coordinates) for s in study.exclude)
 
 
-def _check_options(deployment: Deployment, backend: Any) -> None:
+def _check_options(deployment: Deployment, backend: type[Backend]) -> None:
     known = list(getattr(backend.Options, "__struct_fields__", ()))
     for key in deployment.options:
         if key not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import structs
@@ -33,11 +33,17 @@ NO_PART_OF_AN_ANSWER = ("tokenizer", "ready_s", "allow_key")
 """Options of a server that change no answer and no time: where a tokenizer lies (its content counts), waits, leave."""
 
 
+class Capable(Protocol):
+    """What a cell asks of a backend: what it can do."""
+
+    capabilities: frozenset[str]
+
+
 def make_cell(
     study: Study,
     model: Model,
     deployment: Deployment,
-    backend: Any,
+    backend: type[Capable],
     picked: tuple[str, str],
     drawn: Drawn,
     load: Load,
@@ -155,7 +161,9 @@ def matches(selector: dict[str, str], model: Model, deployment: Deployment, use:
     return all(fnmatchcase(there[k], pattern) for k, pattern in selector.items())
 
 
-def _missing_capability(backend: Any, deployment: Deployment, mode: Mode, load: Load, format: str) -> str | None:
+def _missing_capability(
+    backend: type[Capable], deployment: Deployment, mode: Mode, load: Load, format: str
+) -> str | None:
     there = set(getattr(backend, "capabilities_of", lambda d: backend.capabilities)(deployment))
     needed: list[str] = [mode] if mode != "generate" else []
     if format == "chat":

@@ -81,7 +81,7 @@ def print_backends(console: Console, as_json: bool = False) -> None:
 
     rows: list[dict[str, Any]] = []
     for name in registry.names("backend"):
-        backend: Any = registry.lookup("backend", name)
+        backend = registry.lookup("backend", name)
         ready = not registry.absent(backend)
         rows.append(
             {

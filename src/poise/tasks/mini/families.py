@@ -16,7 +16,7 @@ FILES = Path(__file__).parent / "files"
 
 def family(name: str, task: str, *files: str, about: str, ranked: bool = False, **options: Any) -> Any:
     """The task `task` over `files`, under another name. `options` are its own; `ranked`: choices by log-likelihood."""
-    made = lookup("task", task)()
+    made: Any = lookup("task", task)()
     samples = made.samples
     made.name, made.about, made.tau = name, about, "miniature"
     made.data = [str(FILES / file) for file in files] or None
