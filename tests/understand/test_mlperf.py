@@ -137,7 +137,47 @@ def test_a_speed_counts_only_with_the_references_quality_and_length(
         assert check.level == "info" and check.evidence.startswith("valid: exact_match")
         assert found["mlperf_samples_s"].value == found["requests_s"].value
     share = found["mlperf_share.exact_match"]
-    assert share.value == pytest.approx(right / 95) and "taken as exact" in share.method
+    assert share.value == pytest.approx(right / 95)
+    assert ("taken as exact" if "output_tokens" in reference else "paired bootstrap") in share.method
+
+
+def test_the_interval_is_paired_with_a_reference_that_was_asked_the_same(tmp_path: Path) -> None:
+    paired = scenario(tmp_path / "a", {"deployment": "fp16"}, right=94)["mlperf_share.exact_match"]
+    # the two differ on one item: 1 - K/95 with K, how often it is drawn, Poisson of mean 1, whose .975 quantile is 3
+    assert paired.hi == 1 and paired.lo == pytest.approx(1 - 3 / 95, abs=0.003)
+    same = scenario(tmp_path / "b", {"deployment": "fp16"}, right=95)["mlperf_share.exact_match"]
+    assert (same.lo, same.hi) == (1, 1)
+    exact = scenario(tmp_path / "c", {"exact_match": 0.95}, right=95)
+    assert "leave undecided" in next(c.evidence for c in exact.checks if c.code == "mlperf_reference")
+
+
+def test_a_corpus_metric_is_paired_too(tmp_path: Path) -> None:
+    texts = ["the cat sat on the mat today", "a dog ran over the green hill", "we saw a red boat at sea"] * 4
+    load = Load("mlperf", 1, scenario="offline")
+    said = [
+        [asked(str(i), t, t if i % 4 or full else t[:-6], e2e_s=0.5) for i, t in enumerate(texts)] for full in (1, 0)
+    ]
+    cells = [
+        cell("m", "t", items, deployment=name, metrics=("bleu",), **more)
+        for items, name, more in ((said[1], "int8", {"load": load}), (said[0], "fp16", {}))
+    ]
+    write_run(tmp_path / "r", cells, Analysis(reference={"deployment": "fp16"}))
+    found = poise.summarize(tmp_path / "r").cell(deployment="int8")
+    share = found["mlperf_share.bleu"]
+    assert share.value == pytest.approx(found["bleu"].value / 100)  # type: ignore[operator]
+    assert share.lo is not None and share.hi is not None and share.lo < share.value <= share.hi  # type: ignore[operator]
+    assert "paired" in share.method
+
+
+def test_a_reference_that_was_asked_other_items_is_taken_as_exact(tmp_path: Path) -> None:
+    load = Load("mlperf", 1, scenario="offline")
+    cells = [
+        cell("m", "t", [asked(str(i), "x", "x", e2e_s=0.5) for i in range(n)], deployment=name, target_sha=name, **more)
+        for n, name, more in ((40, "int8", {"load": load}), (60, "fp16", {}))
+    ]
+    write_run(tmp_path / "r", cells, Analysis(reference={"deployment": "fp16"}))
+    share = poise.summarize(tmp_path / "r").cell(deployment="int8")["mlperf_share.exact_match"]
+    assert "taken as exact" in share.method
 
 
 def test_the_share_may_be_another_one(tmp_path: Path) -> None:

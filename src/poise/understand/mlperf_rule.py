@@ -17,6 +17,7 @@ from poise.types import Check, Estimate
 from poise.understand.estimates import output_tokens
 from poise.understand.gather import CellData
 from poise.understand.quality import quality
+from poise.understand.shares import asked_alike, paired_share
 
 QUALITY_SHARE, LENGTH_SHARE = 0.99, (0.9, 1.1)
 OUTPUT, MEAN = "output_tokens", "output_tokens.mean"
@@ -39,6 +40,8 @@ def held(data: CellData, cells: Sequence[CellData], numbers: Mapping[str, Estima
     chosen = {k: v for k, v in asked.items() if isinstance(v, str)}
     wanted: dict[str, float] = {k: v for k, v in asked.items() if not isinstance(v, str)}
     share = wanted.pop("share", QUALITY_SHARE)
+    alike: CellData | None = None
+    given = set(wanted)
     if chosen:
         others = _chosen(chosen, data, cells)
         if len(others) != 1:
@@ -46,6 +49,7 @@ def held(data: CellData, cells: Sequence[CellData], numbers: Mapping[str, Estima
             there = sorted({f"{c.cell.model.name} on {c.deployment}" for c in cells if c.cell.task.name == task})
             return Held({}, [f"{len(others)} cells of this task are the reference {which}: {', '.join(there)}"], [])
         wanted = _numbers(others[0]) | wanted
+        alike = others[0] if asked_alike(data, others[0]) else None
     shares, missed, said = {}, [], []
     for name, reference in wanted.items():
         own = numbers.get(MEAN if name == OUTPUT else name)
@@ -53,9 +57,12 @@ def held(data: CellData, cells: Sequence[CellData], numbers: Mapping[str, Estima
             missed.append(f"{name} is not known here{did_you_mean(name, numbers)}, {reference:.4g} in the reference")
             continue
         least, most = LENGTH_SHARE if name == OUTPUT else (share, math.inf)
-        part = _part(own, reference)
+        between = paired_share(data, alike, name) if alike is not None and name not in given else None
+        part = _part(own, reference, between)
         assert part.value is not None
         rule = f"{least:.0%} to {most:.0%}" if name == OUTPUT else f"at least {least:.4g} of it"
+        open_end = any(end is not None and not least <= end <= most for end in (part.lo, part.hi))
+        rule += ", which these data leave undecided" if open_end and least <= part.value <= most else ""
         fact = f"{name} {own.value:.4g} is {part.value:.1%}{_between(part)} of the reference's {reference:.4g} ({rule})"
         if not least <= part.value <= most:
             missed.append(fact)
@@ -85,15 +92,19 @@ def _numbers(reference: CellData) -> dict[str, float]:
     return {name: value for name, value in values.items() if value}
 
 
-def _part(own: Estimate, reference: float) -> Estimate:
-    """A number as a share of the reference's, which is taken as exact; of what is better lower, the inverse."""
+def _part(own: Estimate, reference: float, paired: tuple[float, float] | None) -> Estimate:
+    """A number as a share of the reference's; of what is better lower, the inverse.
+
+    `paired`: the interval of own ÷ reference over the items of both; without it the reference is taken as exact.
+    """
     assert own.value is not None
-    method = f"share of the reference's {reference:.6g}, which is taken as exact; {own.method}"
-    if own.better != "lower":
-        lo, hi = (None if end is None else end / reference for end in (own.lo, own.hi))
-        return Estimate(own.value / reference, lo, hi, own.n, "", "higher", method)
-    lo, hi = (None if not end else reference / end for end in (own.hi, own.lo))
-    return Estimate(reference / own.value if own.value else math.inf, lo, hi, own.n, "", "higher", method)
+    value = own.value / reference
+    lo, hi = paired or (None if end is None else end / reference for end in (own.lo, own.hi))
+    method = f"share of the reference's {reference:.6g}, "
+    method += "paired bootstrap over the items of both" if paired else f"which is taken as exact; {own.method}"
+    if own.better == "lower":
+        value, lo, hi = (1 / value if value else math.inf), *(None if not end else 1 / end for end in (hi, lo))
+    return Estimate(value, lo, hi, own.n, "", "higher", method)
 
 
 def _between(share: Estimate) -> str:
