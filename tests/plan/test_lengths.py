@@ -148,7 +148,11 @@ def test_a_plan_cuts_for_the_tokenizer_that_a_deployment_names(folders: dict[str
 
 def test_a_tokenizer_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    for name, said in ((tmp_path, "no tokenizer.json"), (tmp_path / "m.gguf", "is no folder"), ("./x", "is no folder")):
+    for name, said in (
+        (tmp_path, "no tokenizer.json"),
+        (tmp_path / "m.gguf", "GGUF files are not read"),
+        ("./x", "is no folder"),
+    ):
         with pytest.raises(UsageError, match=said):
             Folder(find(str(name)))
     (tmp_path / "tokenizer.json").write_text("{}")

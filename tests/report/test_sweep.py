@@ -146,6 +146,11 @@ def test_a_search_shows_what_it_tried_and_scenarios_have_a_table_of_their_own(tm
     run = open_run(write_run(tmp_path / "r", cells, Analysis(slo={"ttft_s": 0.5, "percentile": 90})))
     (sweep,) = sweeps(summarize(run))
     (search,) = sweep.searches
+    page = Console(width=160)
+    with page.capture() as capture:
+        print_summary(summarize(run), page)
+    (head,) = [line for line in capture.get().splitlines() if "ttft p99" in line]
+    assert "goodput" in head and "goodput: requests per second" in capture.get()
     assert search.title.startswith("search open 2-4/s poisson: knee 2/s [2, 4]")
     assert search.names == ["ttft_s ≤ 500 ms", "met"]
     assert [(load, row[-1]) for _, load, row in search.rows] == [("2/s", "yes"), ("4/s", "no")]

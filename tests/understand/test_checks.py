@@ -66,6 +66,11 @@ def test_each_doubt(tmp_path: Path, code: str) -> None:
     assert raised[code].evidence and raised[code].action
 
 
+def test_few_items_of_a_timed_load_want_more_time(tmp_path: Path) -> None:
+    raised = found(tmp_path, cell("m", "t", items(12), load=Load("open", 0.5, duration_s=24)))
+    assert "duration_s" in raised["few_items"].action
+
+
 def test_prompts_beyond_the_context_are_not_asked_again(tmp_path: Path) -> None:
     raised = found(tmp_path, cell("m", "t", [*items(), asked("z", "x", status="error", kind="context")]))
     assert "shorter" in raised["failed_requests"].action and "--retry-failed" not in raised["failed_requests"].action

@@ -48,6 +48,8 @@ def speeds(summary: Summary, console: Console) -> RenderableType:
         columns[shown] = [numbers.seconds(_either(c, from_due, name)) for c in cells]
     if sweep:
         columns["req/s"] = [_rate(c, "requests_s") for c in cells]
+    if any(shape.estimate(c, "goodput_rps").value is not None for c in cells):
+        columns["goodput"] = [_rate(c, "goodput_rps") for c in cells]
     columns["tok/s"] = [_rate(c, "system_tok_s") for c in cells]
     spare = [name for name in SPARED if name in columns]
     while True:

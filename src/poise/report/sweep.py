@@ -26,8 +26,8 @@ LATENCIES = {
 }
 THROUGHPUT = {"system_tok_s": "output tokens per second", "requests_s": "answered requests per second"}
 NUMBERS = (
-    "load_delivered", "requests_s", "system_tok_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "tpot_s.p99",
-    "e2e_s.p99", "response_s.p99", "chunk_gap_s.max", "goodput_rps", "failed.share",
+    "load_delivered", "requests_s", "goodput_rps", "correct_goodput_rps", "system_tok_s", "ttft_s.p50", "ttft_s.p99",
+    "tpot_s.p50", "tpot_s.p99", "e2e_s.p99", "response_s.p99", "chunk_gap_s.max", "failed.share",
 )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from poise.types import CellSummary, Estimate, Summary
 
 LEVELS = {"error": ("✗", "red"), "warn": ("!", "yellow"), "info": ("i", "dim")}
 GAP = 2
+RATES = "tok/s: all output tokens over the wall time of the window"
+GOODPUT = "; goodput: requests per second answered within all limits (--slo)"
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -31,7 +33,9 @@ def print_summary(summary: Summary, console: Console) -> None:
     table = shape.grid(summary)
     notes = Notes()
     lines: list[RenderableType] = [Text(shape.caption(summary, table), "bold"), ""]
-    rates = Text("tok/s: all output tokens over the wall time of the window", "dim")
+    rates = Text(RATES, "dim")
+    if any(shape.estimate(c, "goodput_rps").value is not None for c in summary.cells):
+        rates.append(GOODPUT)
     if unscored(summary):
         lines += [speeds(summary, console), rates]
     else:

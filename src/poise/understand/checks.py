@@ -65,7 +65,9 @@ def _few(data: CellData) -> Check | None:
     n = len(data.items[0])
     if n >= FEW_ITEMS:
         return None
-    return Check("few_items", "warn", f"only {n} items: intervals are wide", f"ask at least {FEW_ITEMS} (limit)")
+    cut_short = data.cell.load.duration_s is not None and len(data.columns) < FEW_ITEMS
+    action = "measure for longer (duration_s)" if cut_short else f"ask at least {FEW_ITEMS} (limit)"
+    return Check("few_items", "warn", f"only {n} items: intervals are wide", action)
 
 
 def _unfound(data: CellData) -> Check | None:

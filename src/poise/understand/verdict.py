@@ -160,8 +160,11 @@ def _speed_only(systems: Sequence[System], cells: Sequence[CellSummary], label: 
     times.sort(key=lambda t: t[0])
     value, name, found = times[0]
     fastest = _duration(value, *((found[0].lo, found[0].hi) if len(found) == 1 else ()))
+    under = f" under {systems[0].load}" if len({c.load for c in cells}) > 1 else ""
+    if len(times) == 1:
+        return f"quality was not measured ({reason}); a request takes {fastest} on average{under}"
     others = "".join(f", then {other} {_duration(v)}" for v, other, _ in times[1:4])
-    return f"quality was not measured ({reason}); fastest: {name}, {fastest} per request{others}"
+    return f"quality was not measured ({reason}); fastest{under}: {name}, {fastest} per request{others}"
 
 
 def _duration(value: float, lo: float | None = None, hi: float | None = None) -> str:
