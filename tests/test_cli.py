@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-POISE = [sys.executable, "-m", "poise.cli"]
+POISE = [sys.executable, "-m", "poise"]
 
 
 def poise(

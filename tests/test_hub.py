@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from poise.plan.sources import bundled_names
+from poise.plan.sources import bundled_names, has_chat_template
+from poise.types import UsageError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = Path(__file__).resolve().parent.parent / "src" / "poise" / "bundled" / "xs"
@@ -100,6 +101,13 @@ def test_a_name_the_hub_does_not_know_is_refused_before_anything_runs(hub: str, 
                  "-o", str(tmp_path / "run"))  # fmt: skip
     assert done.returncode == 2 and "org/absent" in done.stderr and "check the name" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(find_spec("huggingface_hub") is None, reason="the hub's package is not installed")
+@pytest.mark.parametrize("name", ["a/b/c", "two words"])
+def test_what_no_hub_could_call_a_model_is_one_sentence(name: str) -> None:
+    with pytest.raises(UsageError, match=f"model '{name}': no such folder, and no name on the hub"):
+        has_chat_template({"hf": name}, {"hf"}, None)
 
 
 # ---------------------------------------------------------------- data sets

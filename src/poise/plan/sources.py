@@ -140,7 +140,10 @@ def _folder_has_template(folder: Path) -> bool:
 
 
 def _hub_has_template(name: str, revision: str | None) -> bool:
-    config = hub_file(name, "tokenizer_config.json", revision)
+    try:
+        config = hub_file(name, "tokenizer_config.json", revision)
+    except ValueError as error:  # no name that the hub could have
+        raise UsageError(f"model {name!r}: no such folder, and no name on the hub ({error})") from None
     has = config is not None and _folder_has_template(config.parent)
     return has or hub_file(name, "chat_template.jinja", revision) is not None
 
