@@ -39,6 +39,13 @@ def test_label(text, want):
     assert extract("label", text, SENTIMENT) == want
 
 
+def test_labels_that_are_numbers():
+    stars = Sample("1", {}, "2", ("1", "2", "3"))
+    assert extract("label", "2", stars) == extract("label", "I give it 2 of 5 stars.", stars) == "2"
+    assert extract("label", "2.5", stars) is None and extract("label", "1,2", stars) is None
+    assert extract("label", "12", stars) is None and extract("label", "Label: 3.", stars) == "3"
+
+
 def test_label_in_other_scripts_and_longest_first():
     assert extract("label", "这是正面的。", Sample("1", {}, "正面", ("正面", "负面"))) == "正面"
     assert extract("label", "这不正面", Sample("1", {}, "正面", ("正面", "负面"))) is None

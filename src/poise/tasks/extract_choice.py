@@ -52,7 +52,8 @@ def label(text: str, choices: tuple[str, ...]) -> str | None:
 
 def _label(text: str, words: str) -> str | None:
     # A label in a script without spaces (Chinese) has no word boundary on its side.
-    word = rf"(?:(?<!\w)|(?<=[^\x00-\u024f]))({words})(?:(?!\w)|(?=[^\x00-\u024f]))"
+    # "2" is no part of "2.5".
+    word = rf"(?:(?<!\w)(?<!\d[.,])|(?<=[^\x00-\u024f]))({words})(?:(?!\w)(?![.,]\d)|(?=[^\x00-\u024f]))"
     hits = list(re.finditer(word, text, re.IGNORECASE))
     if not hits:
         return None

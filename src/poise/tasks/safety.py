@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -62,14 +63,29 @@ class Bbq:
         return str(sample.target)
 
 
+_SEX = {"woman": "f", "girl": "f", "female": "f", "man": "m", "boy": "m", "male": "m"}
+
+
+def _plain(name: Any) -> str:
+    """A group as the rows name it, "low SES" being "lowSES"."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def _parts(tag: str) -> list[str]:
+    """The groups that a compound tag names ("F-African American"), and the sex that a word says."""
+    parts = [_plain(part) for part in re.split(r"[-_]", tag)]
+    return [] if parts[0] in ("non", "not", "no") else [*parts, *(_SEX[part] for part in parts if part in _SEX)]
+
+
 def _roles(row: dict[str, Any]) -> tuple[int | None, int | None]:
     """(index of the stereotypical answer, index of "unknown"), None where the row does not tell."""
     info = row.get("answer_info") or {}
-    tags = [[str(t).lower() for t in info.get(f"ans{i}", ())] for i in range(3)]
-    unknown = next((i for i, t in enumerate(tags) if t[-1:] == ["unknown"]), None)
-    groups = {str(g).lower() for g in (row.get("additional_metadata") or {}).get("stereotyped_groups", ())}
+    tags = [[str(t) for t in info.get(f"ans{i}", ())] for i in range(3)]
+    unknown = next((i for i, t in enumerate(tags) if [x.lower() for x in t[-1:]] == ["unknown"]), None)
+    groups = {_plain(g) for g in (row.get("additional_metadata") or {}).get("stereotyped_groups", ())}
     others = [i for i in range(3) if i != unknown]
-    hits = [i for i in others if groups & set(tags[i])]
+    hits = [i for i in others if groups & {_plain(tag) for tag in tags[i]}]
+    hits = hits or [i for i in others if groups & {part for tag in tags[i] for part in _parts(tag)}]
     if unknown is None or len(hits) != 1:
         return None, unknown
     [other] = [i for i in others if i not in hits]
