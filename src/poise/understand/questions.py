@@ -30,7 +30,7 @@ def comparable(cells: Sequence[CellData]) -> dict[int, Check]:
             check = Check("incomparable", "error", evidence, "give the tasks different names, or use the same data")
             found |= {id(c): check for c in same}
             continue
-        for alike in _grouped(same, lambda c: c.cell.model.format):
+        for alike in _grouped(same, lambda c: f"{c.cell.model.format} {c.cell.load.trace_sha}"):
             if why := _otherwise(alike):
                 action = "compare only what both were asked: `poise.compare` pairs it"
                 check = Check("different_questions", "info", f"cells of {task} {why}", action)
