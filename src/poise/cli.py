@@ -71,7 +71,8 @@ def show(what: tuple[str, ...]) -> None:
     """Show samples across all systems, with scores and times.
 
     Prompt, answers, target, scores, and below each answer what was said of it by the judges whose run is named too.
-    Without SAMPLE (its id, or task/id), the samples are listed, those that the systems disagree on first.
+    Without SAMPLE (its id, or task/id), the samples are listed, those that the systems disagree on first, then
+    those that failed.
     """
     from poise.api import open_run
     from poise.report.show import show as show_sample

@@ -135,7 +135,7 @@ def test_the_same_bytes_again(derived, run, page):
 
 def test_a_summary_without_its_runs_renders(summary):
     parsed = Page(Html().render(summary, []).decode())
-    assert "2 of 120 failed (engine 1, timeout 1)" in parsed.said
+    assert "2 of 120 failed (1 engine, 1 timeout)" in parsed.said
     assert "failed: the engine died <script>" in parsed.said
 
 

@@ -2,8 +2,10 @@ import io
 
 import pytest
 from rich.console import Console
+from support import asked, cell, write_run
 
 from poise.report.show import show
+from poise.store.run import open_run
 from poise.types import UsageError
 
 
@@ -18,7 +20,7 @@ def test_the_list_starts_with_disagreements(run):
     head = lines.index("words")
     assert lines[head + 2].split() == ["sample", "onnx", "transformers", "onnx", "transformers"]
     assert lines[head + 3].split() == ["w00", "✗", "✗", "✓", "✓"]
-    assert lines[head + 6].split() == ["w07", "✓", "✓", "✓", "✗"]
+    assert lines[head + 6].split() == ["w07", "✓", "✓", "✓", "!", "engine"]
 
 
 def test_one_sample_in_full(run):
@@ -27,6 +29,12 @@ def test_one_sample_in_full(run):
     assert "more characters" in text
     assert "word 3" in text
     assert "first after 40.0 ms, last after 80.0 ms, 3 tokens" in text
+
+
+def test_what_failed_everywhere_comes_before_what_was_answered(tmp_path):
+    lost = [asked("a", "x", "x", e2e_s=1.0), asked("b", "x", status="error", kind="reset")]
+    text = shown(open_run(write_run(tmp_path / "run", [cell("m", "t", lost)])))
+    assert [line.split() for line in text.splitlines() if line[:2] in ("a ", "b ")] == [["b", "!", "reset"], ["a", "✓"]]
 
 
 def test_hostile_answers_are_disarmed(run):

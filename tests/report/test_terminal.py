@@ -69,7 +69,7 @@ def test_no_color_and_no_terminal_mean_no_escapes(summary, monkeypatch):
 
 def test_failures_and_reasons_stand_below_the_table(summary):
     text = shown(summary, 100)
-    assert "2 of 120 failed (engine 1, timeout 1)" in text
+    assert "2 of 120 failed (1 engine, 1 timeout)" in text
     assert "failed: the engine died" in text
 
 
@@ -100,7 +100,7 @@ def test_nothing_measured_says_so():
 def test_a_summary_of_a_run_folder(derived):
     text = shown(derived, 120)
     assert "2 models (bundled:…) × 2 deployments × 2 tasks" in text
-    assert "1 of 12 failed (engine 1)" in text
+    assert "1 of 12 failed (1 engine)" in text
 
 
 def test_generic_table_aligns_and_disarms():

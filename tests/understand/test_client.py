@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from support import asked, cell, ns, write_run
 
 from poise.plan.schedule import due_times, planned
 from poise.plan.spec import Generation, Load
 from poise.store.run import open_run
-from poise.types import Check, LagSample, ResourceSample
+from poise.types import Check, Failure, LagSample, ResourceSample
 from poise.understand.checks import checks
 from poise.understand.client import client
 from poise.understand.gather import CellData, gather
@@ -114,6 +115,16 @@ def test_a_gap_between_requests_that_the_client_did_not_make(tmp_path: Path) -> 
     assert list(found) == ["load_not_delivered"]
     assert "the server was slow to take up connections" in found["load_not_delivered"].action
     assert "client: event loop p99 1 ms late, 0.20 cores" in found["load_not_delivered"].evidence
+
+
+def test_places_held_by_retries_that_wait(tmp_path: Path) -> None:
+    items = closed(0.5, 2.0)
+    for again in items[::8]:
+        [answered] = again.records
+        refused = structs.replace(answered, status="error", error=Failure("http", "busy", 503), pieces=[])
+        again.records[:] = [refused, structs.replace(answered, attempt=2)]
+    found = verdict(tmp_path, items, Load("closed", 16), cpu=0.2, lag_s=0.5)["load_not_delivered"]
+    assert "40 of 320 requests were tried again" in found.evidence and "retries: 0" in found.action
 
 
 def test_too_few_requests_for_the_places(tmp_path: Path) -> None:

@@ -196,8 +196,9 @@ class Notes:
 
 
 def failures(cell: CellSummary) -> str:
-    """`3 of 120 failed (timeout 2, http 1)`."""
-    kinds = ", ".join(f"{visible(k, newlines=False)} {v}" for k, v in sorted(cell.failures.items()))
+    """`3 of 120 failed (2 timeout, 1 http)`."""
+    found = sorted(cell.failures.items(), key=lambda kv: (-kv[1], kv[0]))
+    kinds = ", ".join(f"{n} {visible(kind, newlines=False)}" for kind, n in found)
     return f"{cell.failed} of {cell.n} failed" + (f" ({kinds})" if kinds else "")
 
 

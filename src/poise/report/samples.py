@@ -42,6 +42,11 @@ class Asked:
         known = [q for q in marks if not math.isnan(q)]
         return sum(known) / len(known) if known else None
 
+    def failure(self, sample: str) -> str | None:
+        """The kind of failure of the sample's first answer, or of the first of its turns that failed."""
+        rows = self.rows.get(sample, {})
+        return next((kind for turn in sorted(rows) if (kind := self.data.columns.failure[rows[turn]])), None)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -107,13 +112,14 @@ def sample_ids(cells: Sequence[Asked]) -> list[str]:
 
 
 def by_disagreement(cells: Sequence[Asked]) -> list[str]:
-    """Sample ids of one task: those the systems disagree on most first, else in plan order."""
+    """Sample ids of one task: those the systems disagree on most first, then what failed, else in plan order."""
 
-    def spread(sample: str) -> float:
+    def rank(sample: str) -> tuple[float, bool]:
         marks = [m for c in cells if (m := c.mark(sample)) is not None]
-        return max(marks) - min(marks) if marks else 0.0
+        spread = max(marks) - min(marks) if marks else 0.0
+        return -round(spread, 6), spread > 0 or not any(c.failure(sample) for c in cells)
 
-    return sorted(sample_ids(cells), key=lambda s: -round(spread(s), 6))
+    return sorted(sample_ids(cells), key=rank)
 
 
 def chosen(cells: Sequence[Asked], limit: int = 10) -> list[str]:

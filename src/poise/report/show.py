@@ -89,7 +89,7 @@ def _list(tasks: dict[str, list[Asked]], labels: dict[Key, str], console: Consol
                 Text(str(names.index(label) + 1) if numbered else label.replace(" · ", "\n")), no_wrap=True
             )
         for sample in shown:
-            table.add_row(Text(visible(sample, newlines=False)), *(_sign(c.mark(sample)) for c in cells))
+            table.add_row(Text(visible(sample, newlines=False)), *(_listed(c, sample) for c in cells))
         lines += [Text(visible(task), "bold"), table]
         if len(shown) < len(ids):
             lines.append(Text(f"… {len(ids) - len(shown)} more; all of them with `poise show … | less`", "dim"))
@@ -98,6 +98,13 @@ def _list(tasks: dict[str, list[Asked]], labels: dict[Key, str], console: Consol
     example = visible(by_disagreement(tasks[first])[0], newlines=False)
     lines.append(Text(f"one sample in full: poise show RUN {example}", "dim"))
     return lines
+
+
+def _listed(cell: Asked, sample: str) -> Text:
+    """A sample's sign in the list, with the kind of its failure."""
+    failure = cell.failure(sample)
+    sign = _sign(cell.mark(sample), failure is not None)
+    return sign.append(f" {visible(failure, newlines=False)}") if failure else sign
 
 
 def _sign(mark: float | None, failed: bool = False) -> Text:

@@ -208,6 +208,10 @@ def _not_delivered(data: CellData, known: Facts) -> Check | None:
         return _dropped(
             data, numbers, f"{evidence}; {dropped} of {len(c)} dropped at max_in_flight {load.max_in_flight}", known
         )
+    again = int((c.attempts - c.reruns > 1).sum())
+    if load.form == "closed" and again > 0.01 * len(c):
+        evidence += f"; {again} of {len(c)} requests were tried again, and held their places while they waited for it"
+        return Check("load_not_delivered", "warn", evidence, "see why they failed (`poise show`), or set retries: 0")
     if known.full or known.lagging:
         return Check("load_not_delivered", "warn", f"{evidence}; {known.told()}", _relief(known))
     refused = {k: n for k, n in failures(data).items() if k in REFUSALS}
