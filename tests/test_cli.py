@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from poise.cli_study import Flags, study_from_flags
+from poise.types import UsageError
 
 POISE = [sys.executable, "-m", "poise"]
 
@@ -182,6 +186,27 @@ def test_mistakes_end_with_2_and_one_sentence(args: list[str], words: str, tmp_p
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"backends": "onnx"}, "-b: with a study file"),
+        ({"mode": "choice", "shots": 0}, "--mode, --shots: with a study file"),
+        ({"task_options": ("a=b",), "data": ("x.tsv",)}, "--data, -T: with a study file"),
+        ({"study": None, "deployments": "fast"}, "-d: selects deployments of a study file"),
+        ({"study": None, "prompt_tokens": 9}, "--prompt-tokens: for the task synthetic alone"),
+        ({"study": None, "data": ("mini-q=x.jsonl",)}, "no task 'mini-q' is asked; did you mean 'mini-qa'?"),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_a_mistake(flags: dict[str, Any], words: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("{models: ['bundled:xs'], deployments: [onnx], tasks: [mini-qa]}")
+    given = {"study": str(file)} | flags
+    if given["study"] is None:
+        given |= {"models": "bundled:xs", "tasks": "mini-qa"}
+    with pytest.raises(UsageError, match=re.escape(words)):
+        study_from_flags(Flags(**given))
 
 
 def test_another_format_version_is_refused(run_folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,12 @@ from poise.types import UsageError
 
 LOADS = ("concurrency", "batch", "rate", "ramp", "trace", "search", "mlperf")
 """Flags that each make a load."""
+IN_THE_FILE = {
+    "-b": "backends", "--base-url": "base_url", "--key-env": "key_env", "--data": "data", "--mode": "mode",
+    "--shots": "shots", "--prompt-tokens": "prompt_tokens", "--output-tokens": "output_tokens", "-T": "task_options",
+    "-O": "backend_options",
+}  # fmt: skip
+"""Flags that make a study, and what they say stands in the file where there is one."""
 
 
 class Flags(Struct, frozen=True, kw_only=True):
@@ -61,23 +67,33 @@ def study_from_flags(flags: Flags) -> tuple[Study, str]:
     if flags.study:
         path = Path(flags.study)
         study = load_study(path)
-        if flags.backends:
-            raise UsageError("-b makes a study from flags; with a study file select its deployments by name with -d")
+        _refuse(flags, IN_THE_FILE, "with a study file this stands in the file; change it there (-m, -d, -t select)")
         study = _select(study, flags)
         return _adjust(study, flags), path.read_text(encoding="utf-8")
     missing = [f for f, v in {"-m": flags.models, "-t": flags.tasks}.items() if not v]
     if missing:
         raise UsageError(f"give a study file, or models and tasks by flags ({', '.join(missing)} missing)")
+    _refuse(flags, {"-d": "deployments"}, "selects deployments of a study file; name engines with -b")
+    tasks = words(flags.tasks)
+    if "synthetic" not in tasks:
+        lengths = {flag: IN_THE_FILE[flag] for flag in ("--prompt-tokens", "--output-tokens")}
+        _refuse(flags, lengths, "for the task synthetic alone, which -t does not name")
     deployments = _deployments(flags)
     data: dict[str, Any] = {
         "models": _models(flags, deployments),
         "deployments": deployments,
-        "tasks": [_task(t, flags) for t in words(flags.tasks)],
+        "tasks": [_task(t, flags) for t in tasks],
         "loads": _loads(flags) or [{"closed": 1}],
     }
     study = study_from(Document(data, "command line"), base_dir=".", default_name="run")
     study = _adjust(study, structs.replace(flags, **dict.fromkeys(LOADS)))
     return study, to_yaml(study)
+
+
+def _refuse(flags: Flags, which: dict[str, str], why: str) -> None:
+    """A flag that would change nothing is a mistake."""
+    if given := [flag for flag, field in which.items() if getattr(flags, field) not in (None, ())]:
+        raise UsageError(f"{', '.join(given)}: {why}")
 
 
 def _models(flags: Flags, deployments: list[dict[str, Any]]) -> list[Any]:
@@ -130,6 +146,8 @@ def _task(name: str, flags: Flags) -> dict[str, Any]:
     task: dict[str, Any] = {"task": name}
     for entry in flags.data:
         target, equals, path = entry.partition("=")
+        if equals and target not in (there := words(flags.tasks)):
+            raise UsageError(f"--data {entry}: no task {target!r} is asked{did_you_mean(target, there)}")
         if equals and target != name:
             continue
         parts = words(path if equals else entry)
