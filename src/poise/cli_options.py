@@ -71,6 +71,9 @@ limit = click.option(
 balance = click.option("--balance", metavar="FIELD", help="As many items of each value of a field: label, category.")
 shots = click.option("--shots", type=click.IntRange(min=0), metavar="N", help="Worked examples in the prompt.")
 repeats = click.option("--repeats", type=COUNT, metavar="N", help="Fresh processes, interleaved.")
+retries = click.option(
+    "--retries", type=click.IntRange(min=0), metavar="N", help="Ask a busy or unreachable server again, up to N times."
+)
 client_processes = click.option("--client-processes", help="Processes that share the load on a server: N or auto.")
 seed = click.option("--seed", type=int, help="Seed of every draw.")
 task_option = pair("-T", "task_options", "Task option.")
@@ -92,6 +95,7 @@ study = options(
     click.option("--mode", help="generate, choice or perplexity."),
     shots,
     repeats,
+    retries,
     client_processes,
     seed,
     task_option,

@@ -55,6 +55,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     mode: str | None = None
     shots: int | None = None
     repeats: int | None = None
+    retries: int | None = None
     client_processes: str | None = None
     seed: int | None = None
     task_options: tuple[str, ...] = ()
@@ -249,7 +250,7 @@ def _adjust(study: Study, flags: Flags) -> Study:
         study = structs.replace(study, deployments=deployments)
     if flags.client_processes is not None:
         study = structs.replace(study, client_processes=_client_processes(flags.client_processes))
-    for key in ("repeats", "seed"):
+    for key in ("repeats", "retries", "seed"):
         if (value := getattr(flags, key)) is not None:
             study = structs.replace(study, **{key: value})
     if study.repeats < 1:

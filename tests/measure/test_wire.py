@@ -207,6 +207,43 @@ def test_a_server_that_keeps_connections_is_known_before_the_clock():
     assert loop.run(main()) == 1
 
 
+def test_after_a_stream_without_a_byte_the_connection_is_not_used_again():
+    """llama_cpp.server fails behind its head where a prompt is too long: an empty stream, and soon it hangs up."""
+    empty = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+
+    async def main():
+        script = Script(OK, empty, OK)
+        async with pool_for(script) as (pool, _):
+            await pool.request(REQUEST, 5)
+            await pool.warm(1)
+            texts = [text_of(await pool.request(REQUEST, 5)) for _ in range(2)]
+            return texts, [len(requests) for requests in script.seen]
+
+    assert loop.run(main()) == (["", "hello"], [2, 1])
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("This model's maximum context length is 1024 tokens. However, you requested 3628 tokens", "context"),
+        ("the request exceeds the available context size, try increasing it", "context"),
+        ("The decoder prompt (length 10127) is longer than the maximum model length of 8192.", "context"),
+        ("The input (61709 tokens) is longer than the model's context length (40960 tokens).", "context"),
+        ("Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048", "context"),
+        ("temperature must be at least 0", None),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_known_by_what_the_server_says(message, kind):
+    """As OpenAI (and llama_cpp.server), llama-server, vLLM, SGLang and TGI put it."""
+    body = b'{"error": {"message": "%s"}}' % message.encode()
+    refusal = b"HTTP/1.1 400 Bad Request\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    event = b"data: " + body + b"\n\n"
+    stream = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(event), event)
+    failures = [read_answer(e, CAP, None)[1].error for e in exchanges(Script(refusal, stream), n=2)]
+    assert [f.kind for f in failures] == [kind or "http", kind or "engine"]
+    assert all(message in f.message for f in failures)
+
+
 def test_connections_that_rest_do_not_pile_up():
     async def main():
         script = Script(*[OK] * 200)

@@ -58,6 +58,16 @@ def test_what_only_changes_the_reading_keeps_the_id(change: dict[str, Any]) -> N
     assert cells(**change) == cells()
 
 
+def test_only_what_is_asked_is_to_be_checked() -> None:
+    study = {
+        **BASE,
+        "models": [{"name": name, "source": {"api": name}} for name in "ab"],
+        "deployments": [{"name": f"for-{name}", "backend": "scripted"} for name in "ab"],
+        "include": [{"model": name, "deployment": f"for-{name}"} for name in "ab"],
+    }
+    assert set(plan(load_study(study)).sources) == {("a", "for-a"), ("b", "for-b")}
+
+
 def test_raising_the_limit_keeps_the_items_drawn_before() -> None:
     def ids(limit: int) -> list[str]:
         task = {"task": "synthetic", "options": {"n": 50}, "limit": limit}

@@ -91,7 +91,7 @@ def test_ratings_become_the_quality(run: Run, tmp_path: Path) -> None:
     assert "2 of 7 answers got no readable verdict" in checks["k", "unreadable_verdicts"]
     assert "no readable verdict" in checks["b", "unscorable"]
     assert [m.model for m in summary.models] == ["a", "b"] and summary.models[0].balanced.value is not None
-    assert "j judged 7 answers to open (1 without a readable verdict)" in summary.verdict.text
+    assert "j judged 7 answers to open (1 without a verdict)" in summary.verdict.text
     turns = summary.cells[0].groups
     assert turns["turn=1"]["judge.rating"].value == pytest.approx((9 + 2) / 2)
 
@@ -186,8 +186,8 @@ def test_a_reference_from_a_file(run: Run, tmp_path: Path) -> None:
     assert "<<<answer B 2>>>\nTheirs too." in asked[f"{folder(run, 'a')}/p#1/ab"]
     summary = poise.summarize([run, judged])
     assert values(summary, "a")["judge.tie"] == 1 and "against gpt-4" in summary.cells[0].signature
-    reasons = [c.evidence for c in summary.cells[0].checks if c.code == "unscorable"]
-    assert "it was not judged" in reasons[0]
+    [doubt] = [c for c in summary.cells[0].checks if c.code == "not_judged"]
+    assert doubt.evidence.startswith("2 of 4 answers were not judged") and "a reference" in doubt.action
 
 
 def test_labels_may_come_later(run: Run, tmp_path: Path) -> None:
@@ -234,6 +234,35 @@ def test_a_judge_that_fails_takes_no_mark_away(run: Run, tmp_path: Path) -> None
     assert not any(code == "none_found" for _, code in checks)
 
 
+def test_systems_are_marked_alike(tmp_path: Path) -> None:
+    """A judge that spoke of one system only marks all; one that said nothing leaves all with the marks they had."""
+    study = {
+        "models": [{"name": n, "source": {"api": n}} for n in "ab"],
+        "deployments": [{"backend": "scripted", "options": {"answers": {"*": "Bob"}}}],
+        "tasks": [{"task": "mini-chat", "limit": 4}],
+    }
+    run = poise.run(study, tmp_path / "run", quiet=True)
+    b = folder(run, "b")
+
+    def judged(out: str, says: dict[str, dict[str, str]], *, mode: str = "rubric", **options: Any) -> Summary:
+        study = {
+            "models": [{"name": n, "source": {"api": n}} for n in says],
+            "deployments": [{"name": n, "backend": "scripted", "options": {"answers": a}} for n, a in says.items()],
+            "tasks": [{"task": f"judge-{mode}", "data": str(run.path), "options": options}],
+            "include": [{"model": n, "deployment": n} for n in says],
+        }
+        return poise.summarize([run, poise.run(study, tmp_path / out, quiet=True)])
+
+    name = next(iter(run.cells()[0].requests())).parts[0]
+    one = judged("one", {"j": {f"{b}/{name}": "Rating: [[4]]", "*": "hm"}, "mute": {"*": "hm"}})
+    assert [c.primary for c in one.cells[:2]] == ["judge.rating"] * 2
+    assert values(one, "a")["quality"] is None and values(one, "b")["judge.rating"] == 4
+    assert "judge.rating by j v" in one.cells[1].signature  # the one who said nothing marked nothing
+    none = judged("none", {"j": {"*": "hm"}}, mode="pairwise", reference="a")
+    assert [c.primary for c in none.cells[:2]] == ["exact_match"] * 2
+    assert values(none, "a")["quality"] == values(none, "b")["quality"]
+
+
 def test_an_answer_that_changed_has_no_mark(run: Run, tmp_path: Path) -> None:
     import shutil
 
@@ -243,9 +272,10 @@ def test_an_answer_that_changed_has_no_mark(run: Run, tmp_path: Path) -> None:
     records = copy / "cells" / folder(run, "a") / "records.jsonl"
     records.write_text(records.read_text().replace('"Answer"', '"Another"'))
     cell = poise.summarize([copy, judged]).cells[0]
-    assert cell.estimates["judge.rating"].value is None and "judge it anew" in str(
-        cell.estimates["quality"].reason
-    ) + str([c.evidence for c in cell.checks])
+    assert cell.estimates["judge.rating"].value is None
+    [doubt] = [c for c in cell.checks if c.code == "unscorable"]
+    assert "4 of 4" in doubt.evidence and "another one than was judged" in doubt.evidence
+    assert doubt.action == "judge it anew, into a new folder"
     with pytest.raises(UsageError, match="another folder"):  # and the judge's folder is not mixed up with the new ones
         judge(open_run(copy), tmp_path / "judged", "rubric", {"j": {"*": "Rating: [[6]]"}})
 

@@ -29,6 +29,11 @@ Steps = Generator[None, None, T]
 MESSAGE_CHARS = 500
 EVENTS_A_STEP = 64
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_TOO_LONG = re.compile(
+    r"context.?(length|size|window)|maximum (model|allowed) length|max_new_tokens. must be|prompt is too long",
+    re.IGNORECASE,
+)
+"""How servers (OpenAI, vLLM, SGLang, llama.cpp, TGI, Anthropic) say that a request does not fit the model's context."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -137,7 +142,8 @@ class _Reader:
 
     def _chunk(self, ns: int, chunk: _Chunk) -> bool:
         if chunk.error is not None:
-            self.fail("engine", f"the server reported: {_error_text(chunk.error)}")
+            said = _error_text(chunk.error)
+            self.fail(_reason(said, "engine"), f"the server reported: {said}")
             return False
         if chunk.usage is not None:
             self.answer.usage = chunk.usage
@@ -190,7 +196,8 @@ def _read_stream(reader: _Reader, segments: list[tuple[int, bytes]], complete: b
     if complete and not ended and not framed:
         reader.fail("closed", "the server closed the connection before the answer had ended")
     elif complete and not ended and not reader.stamps:
-        reader.fail("parse", "the server's stream held no answer")
+        why = "its log may say why; often the prompt is longer than the model's context"
+        reader.fail("parse", f"the server's stream held no answer ({why})")
 
 
 def _read_document(reader: _Reader, segments: list[tuple[int, bytes]], complete: bool) -> None:
@@ -260,7 +267,12 @@ def _http_failure(exchange: Exchange, body: bytes, secret: str | None) -> Failur
         facts.append(f"retry after {retry}")
     if 300 <= exchange.code < 400:
         facts.append(f"redirect to {exchange.header(b'location')} not followed; put the final address into base_url")
-    return Failure("http", clean(f"{', '.join(facts)}: {text}", secret), exchange.code)
+    return Failure(_reason(text, "http"), clean(f"{', '.join(facts)}: {text}", secret), exchange.code)
+
+
+def _reason(text: str, kind: str) -> str:
+    """The kind of a failure by what the server says of it: `context` where the prompt was too long, as in process."""
+    return "context" if _TOO_LONG.search(text) else kind
 
 
 def retry_after_s(exchange: Exchange) -> float | None:

@@ -66,7 +66,8 @@ class Pool:
             self.leased.discard(connection)
         if connection.lost_ns is not None:
             self.keeps = False
-        if connection.reusable and self.keeps is not False:
+        fell = exchange.code == 200 and not exchange.parts  # a server that failed after its head soon hangs up, too
+        if connection.reusable and self.keeps is not False and not fell:
             self.idle.append(connection)
         else:
             connection.close()

@@ -94,10 +94,10 @@ def plan(study: Study, *, allow_code: bool = False) -> Plan:
             chat = has_chat_template(sources(model, study.base_dir), used, model.revision)
             model = structs.replace(model, format="chat" if chat else "raw")
         for deployment, backend, picked in readers:
-            found[model.name, deployment.name] = picked
             for use in study.tasks:
                 for load in study.loads:
                     if _selected(study, model, deployment, use, load):
+                        found[model.name, deployment.name] = picked
                         make = partial(make_cell, study, model, deployment, backend, picked, tasks[use.name])
                         cell, asked = make(load)
                         if load.kind == "search":  # asks nothing itself

@@ -111,8 +111,12 @@ class Noted(Sequence[T]):
     def __getitem__(self, row: int | slice) -> T | Noted[T]:
         if isinstance(row, slice):
             return self.picked(range(*row.indices(len(self))))
+        return self._make(self._decode(self.line(row)))
+
+    def line(self, row: int) -> bytes:
+        """The whole line."""
         start, end = self._starts[row], self._ends[row]
-        return self._make(self._decode(self._files[self._of[row]].read(start, end - start)))
+        return self._files[self._of[row]].read(start, end - start)
 
 
 class _File:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
+from poise.tasks.metrics.judge import Judged
 from poise.types import Batch, Check, Level
 from poise.understand.client import client_checks
 from poise.understand.gather import CellData, failures
+from poise.understand.judged import NOT_JUDGED, REMEDIES
 from poise.understand.judges import judge_checks
 from poise.understand.lengths import length_checks
 from poise.understand.prefix_cache import prefix_cache
 from poise.understand.resources import is_gpu
 from poise.understand.stalls import stalls, threshold_s
 
+SAID_CHARS = 160
 FEW_ITEMS = 30
 FOREIGN_CORES = 0.5
 UNFOUND_SHARE = 0.05
@@ -29,9 +33,9 @@ def checks(data: CellData) -> list[Check]:
     if not len(data.columns):
         return []
     found = [
-        _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _cut(data), _shortened(data),
-        *length_checks(data), _retried(data), _stalled(data), *client_checks(data), _resumed(data), _throttled(data),
-        _host(data), prefix_cache(data),
+        _missing(data), _failed(data), _few(data), _unfound(data), _unscorable(data), _not_judged(data), _cut(data),
+        _shortened(data), *length_checks(data), _retried(data), _stalled(data), *client_checks(data), _resumed(data),
+        _throttled(data), _host(data), prefix_cache(data),
     ]  # fmt: skip
     return [c for c in found if c is not None] + judge_checks(data)
 
@@ -52,12 +56,15 @@ def _failed(data: CellData) -> Check | None:
         evidence = f"{failed} of {len(data.columns)} items have no output; they count as wrong"
         return Check("missing_outputs", "warn", evidence, "add their outputs to the file")
     listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    if said := shorten(data.columns.why(data.columns.failure.index(next(iter(kinds)))), SAID_CHARS, placeholder=" …"):
+        listed += f"; first: {said}"
     evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); "
     evidence += "what they were to judge has no verdict of theirs" if data.judges else "they count as wrong"
     level: Level = "error" if failed == len(data.columns) else "warn"
     action = "look at one with `poise show`, or run again with --retry-failed"
     if "context" in kinds:
-        action = "prompt and answer do not fit the model's context: fewer shots, shorter items, or fewer max_tokens"
+        less = "a judge with a longer one" if data.judges else "fewer shots, shorter items"
+        action = f"prompt and answer do not fit the model's context: {less}, or fewer max_tokens"
     return Check("failed_requests", level, evidence, action)
 
 
@@ -86,16 +93,29 @@ def _unfound(data: CellData) -> Check | None:
 
 
 def _unscorable(data: CellData) -> Check | None:
-    first = data.scores.first
-    if first is None or not (n := int(np.isnan(first.values).sum())):
+    reasons = [r for r in _reasons(data) if r != NOT_JUDGED]
+    if not reasons:
         return None
-    reason = next((r for r, v in zip(first.reasons, first.values) if r and np.isnan(v)), "no reason given")
-    evidence = (
-        f"{n} of {len(data.columns)} answers could not be scored (first: {reason}); they are left out of the mean"
-    )
-    return Check(
-        "unscorable", "warn", evidence, "read one with `poise show`; it lacks a target, or a judge was unclear"
-    )
+    reason = next((r for r in reasons if r), "no reason given")
+    evidence = f"{len(reasons)} of {len(data.columns)} answers could not be scored (first: {reason}); "
+    action = REMEDIES.get(reason, "read one with `poise show`; it may lack a target")
+    return Check("unscorable", "warn", evidence + "they are left out of the mean", action)
+
+
+def _not_judged(data: CellData) -> Check | None:
+    first, n = data.scores.first, _reasons(data).count(NOT_JUDGED)
+    if first is None or not n:
+        return None
+    evidence = f"{n} of {len(data.columns)} answers were not judged; they are left out of the mean"
+    compared = isinstance(first.metric, Judged) and first.metric.against
+    action = "raise --limit of `poise judge`" + (", or give a reference that answered them" if compared else "")
+    return Check("not_judged", "info", evidence, action)
+
+
+def _reasons(data: CellData) -> list[str | None]:
+    """Why answers have no value, one reason for each of them."""
+    first = data.scores.first
+    return [] if first is None else [r for r, v in zip(first.reasons, first.values) if np.isnan(v)]
 
 
 def _cut(data: CellData) -> Check | None:

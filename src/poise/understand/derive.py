@@ -20,11 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from poise.store.lines import Noted
 from poise.store.run import CellFolder
+from poise.types import Failure
 from poise.understand.attempts import NO_TIME, SECOND, Attempts, read
 from poise.understand.gaps import Gaps
 
@@ -103,6 +106,18 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.request)
+
+    def why(self, row: int) -> str:
+        """What the last attempt's record says of its failure; empty where it says nothing."""
+        error = _ERROR.decode(self.text.line(row)).error
+        return error.message if error else ""
+
+
+class _Failed(Struct):
+    error: Failure | None = None
+
+
+_ERROR = msgspec.json.Decoder(_Failed)
 
 
 @dataclass(frozen=True, slots=True)

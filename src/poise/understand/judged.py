@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]
 """Folder of a judged cell, id of the request or turn."""
+NOT_JUDGED = "it was not judged"
 UNREADABLE = "the judge gave no readable verdict"
 FAILED = "the request to the judge failed"
+CHANGED = "the answer is another one than was judged"
+REMEDIES = {
+    UNREADABLE: "read what the judge wrote: `poise show` with both runs",
+    FAILED: "the same `poise judge` with --retry-failed asks again",
+    CHANGED: "judge it anew, into a new folder",
+}
+"""What to do where an answer has no mark, by the reason."""
 
 
 @dataclass
@@ -52,6 +60,11 @@ class Verdicts:
     """Pairs of readable verdicts, and those among them that were not the same in the other order."""
     first_shown: int = 0
     """Of the swapped ones: those that were for the first answer in both orders."""
+
+    @property
+    def spoke(self) -> bool:
+        """Whether any of its verdicts could be read."""
+        return any(value is not None for value in self.values.values())
 
 
 def verdicts(data: CellData) -> Verdicts | None:
@@ -179,25 +192,29 @@ def _joined(data: CellData, found: Sequence[Verdicts]) -> CellData:
     c = data.columns
     keys = [(f"{data.cell.id}-r{repeat}", name) for repeat, name in zip(c.repeat.tolist(), c.request)]
     mine: dict[str, Values] = {}
+    mark = None
+    found = [v for v in found if v.task == data.cell.task.name]
     for rubric in dict.fromkeys(v.rubric for v in found):
         judges = [v for v in found if v.rubric == rubric]
         against = next((v.against for v in judges if v.against), None)
         judged = any(key in v.values for v in judges for key in keys)
-        itself = not judged and (data.cell.model.name, data.cell.task.name) == (against, judges[0].task)
+        itself = not judged and data.cell.model.name == against
         if not judged and not itself:
             continue
         rows = [_row(data, row, key, judges, itself) for row, key in enumerate(keys)]
-        mine |= _metrics(rows, judges, against)
+        metrics = _metrics(rows, judges, against)
+        mine |= metrics
+        if mark is None and any(v.spoke for v in judges):  # judges that said nothing of a task take no mark away
+            mark = next(iter(metrics))
     if not mine:
         return data
-    marked = data.scores.primary is None or any(np.isfinite(v.values).any() for v in mine.values())
-    first = next(iter(mine)) if marked else data.scores.primary  # judges that said nothing take no mark away
     own = data.scores.by_metric
     scores = data.scores
     if not own:  # judged was the whole text
         texts = [text or None for text in c.text]
         scores = Scores(texts, np.array([text is None for text in texts], dtype=bool), {}, None)
-    return replace(data, scores=Scores(scores.answers, scores.unfound, mine | own, first))
+    mark = mark or data.scores.primary or next(iter(mine))
+    return replace(data, scores=Scores(scores.answers, scores.unfound, mine | own, mark))
 
 
 def _row(data: CellData, row: int, key: Key, judges: Sequence[Verdicts], itself: bool) -> tuple[float, str | None]:
@@ -208,9 +225,9 @@ def _row(data: CellData, row: int, key: Key, judges: Sequence[Verdicts], itself:
         return 0.5, "the reference against itself is a tie"
     asked = [v for v in judges if key in v.values]
     if not asked:
-        return math.nan, "it was not judged"
+        return math.nan, NOT_JUDGED
     if any(v.text[key] != data.columns.text[row] for v in asked):
-        return math.nan, "the answer is another one than was judged; judge it anew"
+        return math.nan, CHANGED
     votes = [value for v in asked if (value := v.values[key]) is not None]
     value = _mean(votes) if judges[0].rubric else majority(votes)
     if value is None:
@@ -222,7 +239,7 @@ def _metrics(
     rows: Sequence[tuple[float, str | None]], judges: Sequence[Verdicts], against: str | None
 ) -> dict[str, Values]:
     values, reasons = np.array([v for v, _ in rows]), [r for _, r in rows]
-    names = [v.judge for v in judges]
+    names = list(dict.fromkeys(v.judge for v in [v for v in judges if v.spoke] or judges))
 
     def column(name: str, found: np.ndarray) -> Values:
         return Values(name, Judged(name, names, against), found, None, reasons)

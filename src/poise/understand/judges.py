@@ -76,7 +76,7 @@ def sentence(cells: Sequence[CellData]) -> str | None:
         human = next((e for n, e in agreement(c, []).items() if n.startswith("kappa") and n.endswith("human")), None)
         words = f"{c.cell.model.name} judged {len(own.values)} answers to {own.task}"
         words += f" against {own.against}" if own.against else ""
-        words += "" if readable == len(own.values) else f" ({len(own.values) - readable} without a readable verdict)"
+        words += "" if readable == len(own.values) else f" ({len(own.values) - readable} without a verdict)"
         if human is not None and human.value is not None:
             words += f", κ with people {human.value:.2f}"
             words += "" if human.lo is None else f" [{human.lo:.2f}, {human.hi:.2f}]"

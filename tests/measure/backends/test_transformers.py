@@ -346,6 +346,23 @@ def test_a_model_without_a_cache_is_refused_at_once(reference, tmp_path):
         opened(tmp_path)
 
 
+def test_a_model_with_code_of_its_own_runs_only_if_asked_to(reference, tmp_path):
+    reference[0].save_pretrained(tmp_path)
+    reference[1].save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": classes}))
+    (tmp_path / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class Own(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    with pytest.raises(UsageError, match="code of its own; if you trust it: -O trust_remote_code=true --allow-code"):
+        opened(tmp_path)
+    backend = opened(tmp_path, options={**CPU["options"], "trust_remote_code": True})
+    assert backend._model.config.model_type == "own"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_an_absent_device_is_said(hf_folder):
     with pytest.raises(UsageError, match="'cuda' is not on this machine"):

@@ -128,7 +128,7 @@ def load(model: Model, deployment: Deployment) -> Loaded:
                 loaded = _adapt(loaded, model.adapter, options)
             codec = _codec(transformers, source, model, loaded, options)
         except (OSError, ValueError) as error:
-            raise UsageError(f"model {model.name!r} ({source}) cannot be loaded: {_plain(error)}") from None
+            raise UsageError(f"model {model.name!r} ({source}) {_why_not(error)}") from None
     size = sum(p.numel() * p.element_size() for p in loaded.parameters())
     torch.set_num_threads(options.threads or default_threads(size))
     settings = {
@@ -262,7 +262,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _plain(error: Exception) -> str:
-    """The first sentence of a library's message."""
+def _why_not(error: Exception) -> str:
+    """The first sentence of a library's message; its demand to run the model's code in this program's words."""
+    if "trust_remote_code" in str(error):
+        return "comes with code of its own; if you trust it: -O trust_remote_code=true --allow-code"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+    return "cannot be loaded: " + (lines[0][:300] if lines else type(error).__name__)
