@@ -1,11 +1,15 @@
 """`poise judge` as a user meets it: one command over a finished run, one table, one sentence per mistake."""
 
+import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 from test_cli import poise
 
+from poise.measure.mock_answers import MockConfig
+from poise.measure.mock_server import running
 from poise.store.run import open_run
 
 SAYS = "It is short and right. Rating: [[8]]"
@@ -98,6 +102,23 @@ def test_show_and_the_page_put_the_judges_words_beside_the_answers(run_folder: P
     assert "judge-mini-chat" not in poise("show", run_folder, tmp_path / "rubric").stdout
     assert poise("report", run_folder, tmp_path / "rubric", "-o", tmp_path / "r.html").returncode == 0
     assert "j: 8 of 10" in (tmp_path / "r.html").read_text() and SAYS in (tmp_path / "r.html").read_text()
+
+
+def test_an_open_loop_with_retries(run_folder: Path, tmp_path: Path) -> None:
+    async def judged() -> subprocess.CompletedProcess[str]:
+        async with running(MockConfig(text=SAYS)) as (_, port):
+            server = ("--base-url", f"http://127.0.0.1:{port}/v1", "--rate", "200", "--retries", "2")
+            command = ("judge", run_folder, "--judge", "j", *server, "--limit", "3", "-o", tmp_path / "out", "-q")
+            return await asyncio.to_thread(poise, *command)
+
+    done = asyncio.run(judged())
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "out")
+    [cell] = run.cells()
+    assert (cell.cell.load.kind, cell.cell.load.value) == ("open", 200)
+    asked = [r for r in cell.records() if r.phase == "measure"]
+    assert len(asked) == 3 * 2 * 2 and all(r.due_ns is not None and r.status == "ok" for r in asked)
+    assert run.manifest.study.retries == 2
 
 
 def test_a_limit_counts_whole_conversations_and_can_be_raised(run_folder: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def _failed(data: CellData) -> Check | None:
         return Check("missing_outputs", "warn", evidence, "add their outputs to the file")
     listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
     if said := shorten(data.columns.why(data.columns.failure.index(next(iter(kinds)))), SAID_CHARS, placeholder=" …"):
-        listed += f"; first: {said}"
+        listed += f"; first: {said.rstrip('.')}"
     evidence = f"{failed} of {len(data.columns)} requests failed ({listed}); "
     evidence += "what they were to judge has no verdict of theirs" if data.judges else "they count as wrong"
     level: Level = "error" if failed == len(data.columns) else "warn"
