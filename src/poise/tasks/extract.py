@@ -76,8 +76,8 @@ def _span(text: str, sample: Sample) -> str | None:
     """
     line = _first_line(text, sample) or ""
     line = re.sub(
-        r"^\W*(?:(?:the |final |short |correct )*answer(?:\s+to (?:the|this) question)?(?:\s+is\b\W*|\W*:\W*)"
-        r"|答案(?:是|：|:))(?=[^\W_]|[-+$€£(“\"])",
+        r"^\W*(?:(?:the |final |short |correct )*answer(?:\s+to (?:the|this) question)?(?:\s+is\b|[\s*_]*:)[\s*_:]*"
+        r"|答案(?:是|：|:))(?=\S)",
         "", line, flags=re.IGNORECASE,
     )  # fmt: skip
     if re.match(
