@@ -77,7 +77,7 @@ retries = click.option(
 client_processes = click.option("--client-processes", help="Processes that share the load on a server: N or auto.")
 seed = click.option("--seed", type=int, help="Seed of every draw.")
 task_option = pair("-T", "task_options", "Task option.")
-backend_option = pair("-O", "backend_options", "Backend option (also device, dtype, quantization).")
+backend_option = pair("-O", "backend_options", "Backend option (also preset, device, dtype, quantization).")
 study = options(
     click.argument("study", required=False),
     models,

@@ -19,6 +19,7 @@ from poise.measure.ready import check_reachable
 from poise.measure.wire_answer import read_answer, retry_after_s
 from poise.measure.wire_pool import Pool
 from poise.measure.wire_target import parse_target
+from poise.types import UsageError
 
 CAP = 1 << 20
 GENERIC = PRESETS["generic"]
@@ -443,6 +444,24 @@ def test_tls_verifies_and_works(certificate, monkeypatch):
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(ssl.SSLCertVerificationError):
         exchanges(Script(OK), tls=certificate, base_url="https://localhost:{port}/v1")
+
+
+def test_a_server_without_trust_or_tls_is_one_sentence_that_says_what_to_do(certificate, monkeypatch):
+    async def refuse(reader, writer):  # as an HTTP server does that is greeted in TLS
+        await reader.read(1024)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def knocked(**how):
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0, **how) as server:
+            url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+            await asyncio.to_thread(check_reachable, parse_target(url, GENERIC), 5, None)
+
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(UsageError, match=r"is not trusted .*SSL_CERT_FILE"):
+        loop.run(knocked(ssl=certificate))
+    with pytest.raises(UsageError, match="say http://"):
+        loop.run(knocked())
 
 
 def test_tls_through_a_proxy_tunnel(certificate, monkeypatch):

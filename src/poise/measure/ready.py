@@ -8,6 +8,7 @@ status, or none in time, leaves it to the requests to find out.
 from __future__ import annotations
 
 import contextlib
+import ssl
 
 from poise.measure.presets import Preset
 from poise.measure.wire_target import Target, connected, tls_context
@@ -39,6 +40,13 @@ def check_reachable(target: Target, timeout_s: float, starting_s: float | None) 
             context = tls_context(target)
             if context and not target.proxy:
                 context.wrap_socket(sock, server_hostname=target.host).close()
+    except ssl.SSLCertVerificationError as e:
+        raise UsageError(
+            f"the certificate of {where} is not trusted ({e.verify_message}); name the file of its authority in the "
+            "environment variable SSL_CERT_FILE, or correct base_url"
+        ) from None
+    except ssl.SSLError as e:
+        raise UsageError(f"no TLS with {where} ({e.reason or e}); if it speaks plain HTTP, say http://") from None
     except OSError as e:
         via = f" through the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else ""
         reason = e.strerror or str(e) or type(e).__name__
