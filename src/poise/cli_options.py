@@ -54,7 +54,7 @@ loads = options(
     batch,
     rate,
     click.option("--ramp", metavar="LO,HI", help="Open loop whose rate rises from LO to HI requests per second."),
-    click.option("--trace", help="Replay recorded arrivals (Azure CSV, Mooncake JSONL); comma list sweeps."),
+    click.option("--trace", help="Replay Azure CSV or Mooncake JSONL; comma list sweeps; study files can scale time."),
     click.option("--search", metavar="LO,HI", help="Find the highest rate between LO and HI that meets --slo."),
     click.option("--mlperf", help="singlestream, server,RATE, offline, or in process offline,BATCH."),
     click.option("--reference", help="Whose quality MLPerf needs: deployment=fp16, or quality=0.71,output_tokens=52."),
