@@ -30,6 +30,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3], [12, 4])
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 FACTORS = (1, 2, 5)
+CROWD = 8
+"""Of more points than these a label must be wholly free: the legend names the others."""
 
 
 class Point(Struct):
@@ -286,7 +288,8 @@ def _labels(points: Sequence[Point], look: Plane, x_domain: list[float], y_domai
             bars.append((x - 18, y - 14, x, y))
     best = front(points, look.log_x)
     order = sorted(range(len(points)), key=lambda i: points[i] not in best)
-    slots = place(places, [p.label for p in points], bars, (width, height), order)
+    hidden = 1 / 3 if len(points) <= CROWD else 0.02
+    slots = place(places, [p.label for p in points], bars, (width, height), order, hidden)
     return labelled(points, slots)
 
 
