@@ -54,7 +54,7 @@ def place(
 
 
 def _box(x: float, y: float, text: str, slot: Slot) -> Box:
-    size = CHAR_PX * len(text)
+    size = CHAR_PX * len(text) + GAP_PX / 2
     left = x + slot.dx - {"left": 0.0, "right": size, "center": size / 2}[slot.align]
     return (left, y + slot.dy - LINE_PX / 2, left + size, y + slot.dy + LINE_PX / 2)
 
