@@ -175,6 +175,7 @@ def test_what_a_server_calls_by_a_path_is_a_name_there(tmp_path: Path) -> None:
         (["run", "-m", "m", "-b", "openai", "-t", "mini", "--base-url", "http://127.0.0.1:9/v1",
           "--key-env", "NO_SUCH"], "NO_SUCH"),
         (["summary", "nothere"], "no run folder nothere"),
+        (["summary", "a" * 5000], "File name too long"),
         (["report", "nothere", "-o", "x.pdf"], ".pdf"),
         (["show", "nothere"], "no run folder"),
         (["run", "--limit", "0", "x.yaml"], "--limit"),

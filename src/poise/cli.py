@@ -249,6 +249,11 @@ def _guarded(entry: Callable[[], Any]) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.close()
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"poise: {error.filename}: {error.strerror}; see that it is there and may be used", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import json
 import struct
 
+import pytest
+
 from poise.plan.weights import model_bytes
 
 
@@ -46,3 +48,9 @@ def test_what_is_unknown_is_none(tmp_path):
     assert model_bytes(tmp_path) is None
     (tmp_path / "model.safetensors").write_bytes(b"torn")
     assert model_bytes(tmp_path) == 4
+
+
+@pytest.mark.parametrize("header", [b"[]", b'{"w": {}}', b'{"w": {"shape": "wide"}}', b"[" * 100_000, b"\xff"])
+def test_a_header_that_is_none_counts_as_the_file(tmp_path, header):
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert model_bytes(tmp_path, "float32") == 8 + len(header)

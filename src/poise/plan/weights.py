@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 BYTES: dict[str, float] = {
     "float32": 4,
@@ -16,6 +20,12 @@ BYTES: dict[str, float] = {
     "int8": 1,
     "int4": 0.5,
 }
+
+
+class _Tensor(msgspec.Struct):
+    """An entry of a safetensors header."""
+
+    shape: list[int]
 
 
 def model_bytes(source: str | Path, dtype: str = "auto", quantization: str = "none") -> int | None:
@@ -31,7 +41,7 @@ def model_bytes(source: str | Path, dtype: str = "auto", quantization: str = "no
     stored = [_safetensors(path) for path in sorted(folder.glob("*.safetensors"))]
     if stored:
         count, size = sum(c for c, _ in stored), sum(b for _, b in stored)
-        return round(count * per_weight) if per_weight else size
+        return round(count * per_weight) if per_weight and count else size
     files: list[Path] = [p for pattern in ("*.onnx", "*.onnx.data", "*.bin", "*.gguf") for p in folder.glob(pattern)]
     if files:
         return sum(p.stat().st_size for p in files)
@@ -46,16 +56,11 @@ def _safetensors(path: Path) -> tuple[int, int]:
         if not 0 < length < 100_000_000:
             return 0, path.stat().st_size
         try:
-            header = json.loads(file.read(length))
-        except ValueError:
+            header: dict[str, Any] = msgspec.json.decode(file.read(length), type=dict[str, Any])
+            header.pop("__metadata__", None)
+            count = sum(math.prod(tensor.shape) for tensor in msgspec.convert(header, dict[str, _Tensor]).values())
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return 0, path.stat().st_size
-    count = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            elements = 1
-            for side in tensor["shape"]:
-                elements *= side
-            count += elements
     return count, path.stat().st_size - length - 8
 
 
