@@ -123,7 +123,7 @@ def test_new_prompts_and_engines_in_process_have_none() -> None:
 @pytest.mark.parametrize(
     ("config", "bust", "level"),
     [
-        ({"prefix_cache": True, "cached_usage": False}, False, "warn"),
+        ({"prefix_cache": True, "cached_usage": False, "ttft_s": 0.01, "prefill_s": 0.001}, False, "warn"),  # by times
         ({"prefix_cache": True}, False, "warn"),
         ({}, False, "info"),
         ({"prefix_cache": True}, True, None),
@@ -132,7 +132,7 @@ def test_new_prompts_and_engines_in_process_have_none() -> None:
 )
 def test_against_the_mock_server(tmp_path: Path, config: dict[str, Any], bust: bool, level: str | None) -> None:
     async def main() -> Any:
-        async with running(MockConfig(tokens=2, prefill_s=0.0004, **config)) as (_, port):
+        async with running(MockConfig(**{"tokens": 2, "prefill_s": 0.0004, **config})) as (_, port):
             study = {
                 "models": [{"name": "m", "source": {"api": "mock"}}],
                 "deployments": [
