@@ -179,7 +179,8 @@ def reference(n, c, k):
     return 1.0 if n - c < k else 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
 
 
-def test_pass_at_k_of_several_draws(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("id", "output"), [("id", "output"), ("task_id", "completion")])  # HumanEval's own names
+def test_pass_at_k_of_several_draws(tmp_path, monkeypatch, id, output):
     monkeypatch.setattr(codetest, "run_tests", lambda code, *_, **__: Outcome("right" in code))
     tasks = [
         {"task_id": f"T/{i}", "prompt": "def f():\n", "entry_point": "f", "canonical_solution": "", "test": ""}
@@ -188,7 +189,7 @@ def test_pass_at_k_of_several_draws(tmp_path, monkeypatch):
     data = written(tmp_path, *tasks, name="data.jsonl")
     passing = [0, 2, 7]
     rows = [
-        {"id": f"T/{i}", "output": "    return 'right'" if draw < c else None if draw == 7 else "    pass"}
+        {id: f"T/{i}", output: "    return 'right'" if draw < c else None if draw == 7 else "    pass"}
         for draw in range(8)
         for i, c in enumerate(passing)
     ]

@@ -1,8 +1,9 @@
 """Answers made elsewhere as a plan of one cell with its records, so that they are scored like a run's own.
 
 JSONL with `output` (text, or null where there is none) and `id` (or, in none of the rows, then in the order of the
-items); a JSON object of id to text, as SQuAD's predictions are; any other file is a text of one output a line. An id
-that comes several times has several draws. An item without an output fails: it counts as wrong.
+items), or HumanEval's `completion` and `task_id`; a JSON object of id to text, as SQuAD's predictions are; any other
+file is a text of one output a line. An id that comes several times has several draws. An item without an output fails:
+it counts as wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from poise.tasks.data import kind_of, read_json, read_lines, read_rows
 from poise.types import Failure, Record, Request, UsageError
 
 KIND = "outputs"
+HUMANEVAL = ("task_id", "completion")
+"""Columns of the samples that HumanEval's own evaluation reads (github.com/openai/human-eval)."""
 
 
 class Elsewhere:
@@ -92,10 +95,12 @@ def _read(path: Path) -> Iterator[tuple[str | None, str | None]]:
         yield from ((None, line) for line in read_lines(path))
         return
     named = number = 0
-    for number, row in enumerate(read_rows(path, ("output",), null=True), 1):
-        name = row.get("id")
+    first = next(read_rows(path))
+    id, output = HUMANEVAL if all(column in first for column in HUMANEVAL) else ("id", "output")
+    for number, row in enumerate(read_rows(path, (output,), null=True), 1):
+        name = row.get(id)
         named += name is not None
-        yield None if name is None else str(name), _output(row["output"], path, f"row {number}")
+        yield None if name is None else str(name), _output(row[output], path, f"row {number}")
     if named not in (0, number):
         raise UsageError(f"{path}: {named} of {number} rows have an id; give one to all of them or to none")
 
