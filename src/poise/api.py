@@ -119,7 +119,7 @@ def summarize(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False
 
 
 def score(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False) -> Summary:
-    """Score again from the recorded answers, whatever was derived before; no model is asked.
+    """Score again from the recorded answers, whatever was scored before; no model is asked.
 
     `allow_code` runs metrics that are files of the user's; what they say is kept, and later read without running them.
     """
@@ -127,7 +127,7 @@ def score(runs: Runs, *, allow_code: bool = False, unsafe_code: bool = False) ->
 
     opened = _opened(runs)
     for one in opened:
-        shutil.rmtree(one.path / "derived", ignore_errors=True)
+        shutil.rmtree(one.path / "derived" / "scores", ignore_errors=True)
     return summarize(opened, allow_code=allow_code, unsafe_code=unsafe_code)
 
 

@@ -40,11 +40,13 @@ def comparable(cells: Sequence[CellData]) -> dict[int, Check]:
 
 def other_targets(cells: Sequence[CellData]) -> bool:
     """Whether these uses of a task count something else as right on an item that several were asked."""
-    right: dict[str, str] = {}
+    right: dict[str, int] = {}
     uses = {c.cell.task.target_sha: c for c in cells}
     if len(uses) == 1:
         return False
-    targets = ((s, repr((sample.target, sample.choices))) for c in uses.values() for s, sample in c.samples.items())
+    targets = (
+        (s, hash(repr((sample.target, sample.choices)))) for c in uses.values() for s, sample in c.samples.items()
+    )
     return any(right.setdefault(s, target) != target for s, target in targets)
 
 
