@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from poise.report.numbers import count
+from poise.report.numbers import count, digits
 from poise.report.text import common_prefix, visible
 from poise.types import CellSummary, Check, Estimate, ModelSummary, Summary
 
@@ -168,6 +168,13 @@ def estimate(cell: CellSummary | None, name: str) -> Estimate:
     if found is None:
         return Estimate(value=None, reason=cell.reason or f"{name} was not estimated")
     return found if found.value is not None or found.reason else Estimate(value=None, reason=cell.reason)
+
+
+def usd_per_1000(cells: Iterable[CellSummary]) -> str:
+    """What 1 000 requests of these cells cost, from the cheapest to the dearest; "" where no price is known."""
+    means = [estimate(c, "cost_usd.mean").value for c in cells]
+    shown = [digits(1000 * usd) for usd in sorted(usd for usd in means if usd is not None)]
+    return "–".join(dict.fromkeys((shown[0], shown[-1]))) if shown else ""
 
 
 class Notes:

@@ -20,7 +20,7 @@ COLUMNS = {
 DUE = {"e2e p50": ("response p50", "response_s.p50"), "e2e p99": ("response p99", "response_s.p99")}
 """What takes the place of the time from sending where requests were due: a user waits from then on (a closed loop's
 are due when they are sent)."""
-SPARED = ("e2e p50", "response p50", "gap max", "tpot p50", "ttft p50", "req/s", "e2e p99", "response p99")
+SPARED = ("e2e p50", "response p50", "gap max", "tpot p50", "ttft p50", "req/s", "USD/1000", "e2e p99", "response p99")
 """Left out one after the other where the terminal is too narrow."""
 
 
@@ -51,6 +51,8 @@ def speeds(summary: Summary, console: Console) -> RenderableType:
     if any(shape.estimate(c, "goodput_rps").value is not None for c in cells):
         columns["goodput"] = [_rate(c, "goodput_rps") for c in cells]
     columns["tok/s"] = [_rate(c, "system_tok_s") for c in cells]
+    if any(costs := [shape.usd_per_1000([c]) for c in cells]):
+        columns["USD/1000"] = [cost or numbers.ABSENT for cost in costs]
     spare = [name for name in SPARED if name in columns]
     while True:
         drawn = table(list(columns), list(zip(*columns.values())), right=range(left, len(columns)))

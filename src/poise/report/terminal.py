@@ -161,6 +161,9 @@ def _draw(table: Grid, tasks: list[str], notes: Notes, layout: Layout) -> Table:
     columns = [*_labels(table, layout), *(_task_column(table, task, notes, layout) for task in tasks)]
     if layout.balanced:
         columns.append(_balanced_column(table, layout))
+        costs = [shape.usd_per_1000(s.cells.values()) for s in table.systems]
+        if any(costs):
+            columns.append(("USD per\n1000 req.", [Text(cost or numbers.ABSENT) for cost in costs]))
     if (
         layout.balanced
         and layout.frontier
