@@ -95,8 +95,7 @@ def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
     assert values.stats is not None and values.reduce is not None
     unit, better = getattr(values.metric, "unit", ""), getattr(values.metric, "better", None)
     units = data.items[1] if data.clusters is None else data.clusters[data.items[1]]
-    stats = values.stats * scorable[:, None]
-    sums = np.stack([np.bincount(units, weights=column) for column in stats.T], axis=1)
+    sums = np.stack([np.bincount(units, weights=column * scorable) for column in values.stats.T], axis=1)
     with np.errstate(all="ignore"):
         value = float(np.asarray(values.reduce(sums.sum(axis=0))))
         if not np.isfinite(value):

@@ -149,9 +149,12 @@ class _Column:
         self._fill(rows)
         stats = None
         if len(self._widths) == 1:
-            width = next(iter(self._widths))
-            stats = np.zeros((rows, width))
-            stats[np.array(self._with_stats, dtype=np.int64)] = np.array(self._stats).reshape(-1, width)
+            given = np.frombuffer(self._stats).reshape(len(self._with_stats), -1)  # the numbers themselves, no copy
+            if len(given) == rows:
+                stats = given
+            else:
+                stats = np.zeros((rows, given.shape[1]))
+                stats[self._with_stats] = given
         items = [self._items.get(row) for row in range(rows)] if self._items else None
         return Values(name, metric, np.array(self._values, dtype=float), stats, self._reasons, items)
 
