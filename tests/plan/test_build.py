@@ -149,3 +149,12 @@ def test_repeats_are_fresh_workers_and_interleaved() -> None:
     groups = [(g[0].model.name, g[0].repeat) for g in workers(made)]
     assert sorted(groups[:3]) == [("a", 0), ("b", 0), ("c", 0)]
     assert sorted(groups[3:]) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+@pytest.mark.parametrize(("task", "suffix"), [("continuation", ".py"), ("summarization", ".story")])
+def test_a_folder_is_hashed_over_the_files_that_the_task_reads(tmp_path: Path, task: str, suffix: str) -> None:
+    text = "".join(f"x{i} = {i}\n" for i in range(80)) + "\n@highlight\n\nNumbers\n"
+    (tmp_path / f"a{suffix}").write_text(text)
+    before = cells(tasks=[{"task": task, "data": str(tmp_path)}])
+    (tmp_path / f"b{suffix}").write_text(text.replace("x", "y"))
+    assert cells(tasks=[{"task": task, "data": str(tmp_path)}]) != before

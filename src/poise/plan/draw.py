@@ -64,7 +64,7 @@ class Drawn:
 
     def __init__(self, study: Study, use: TaskUse, allow_code: bool) -> None:
         from poise.tasks.build import get_task
-        from poise.tasks.data import data_sha
+        from poise.tasks.data import SUFFIXES, data_sha
 
         self.study, self.use = study, use
         self.task: Any = get_task(_beside(use.task, study.base_dir), allow_code=allow_code)
@@ -83,7 +83,8 @@ class Drawn:
         if own := getattr(self.task, "data_sha", None):  # where the data are no files to be hashed as they are
             self.data_sha = own(samples)
         else:
-            self.data_sha = data_sha(files) if files else f"generated v{self.task.version}"
+            read = getattr(self.task, "suffixes", SUFFIXES)
+            self.data_sha = data_sha(files, read) if files else f"generated v{self.task.version}"
         self._asked: dict[str, Items] = {}
         self.fitter = cache(lambda home, chat: Fitter(Folder(home), chat))
 

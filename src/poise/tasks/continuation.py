@@ -26,6 +26,7 @@ class Continuation:
     stop: tuple[str, ...] = ()
     chance, n_ref, max_tokens = 0.0, 48.0, 128
     options = ("context", "lines")
+    suffixes = SUFFIXES
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "src/")

@@ -282,8 +282,11 @@ def _hint(reason: str) -> str:
     return ""
 
 
-def data_sha(source: Any) -> str:
-    """SHA-256 over the bytes of all files of a source (in order), or over the rows of a hub data set; "" for None."""
+def data_sha(source: Any, suffixes: Sequence[str] = SUFFIXES) -> str:
+    """SHA-256 over the bytes of all files of a source (in order), or over the rows of a hub data set; "" for None.
+
+    `suffixes` are those of the files that the task reads in a folder.
+    """
     if source is None:
         return ""
     sha = hashlib.sha256()
@@ -292,7 +295,7 @@ def data_sha(source: Any) -> str:
             for row in _hub_rows(str(one)):
                 sha.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
             continue
-        for path in files_of(one):
+        for path in files_of(one, suffixes):
             with path.open("rb") as file:
                 while chunk := file.read(1 << 20):
                     sha.update(chunk)

@@ -70,7 +70,8 @@ def _asked(fields: dict[str, Any]) -> list[str]:
     references: Sequence[str] = fields["references"] or ()
     if references:
         blocks.append("These answers are known to be right; other wordings and ways may be as good:")
-    return blocks + [frame(_numbered("reference answer", k, turns), r) for k, r in enumerate(references, 1)]
+    count = max(turns, len(references))
+    return blocks + [frame(_numbered("reference answer", k, count), r) for k, r in enumerate(references, 1)]
 
 
 def _numbered(name: str, k: int, turns: int) -> str:

@@ -111,8 +111,8 @@ class _Answer:
     def sample(self, order: str | None, label: float | str | None, others: Sequence[str] | None = None) -> Sample:
         target = self.material.targets.get(self.asked.sample_id)
         references = None
-        if self.asked.turns and isinstance(target, list | tuple):
-            references = [str(t) for t in target[: self.part + 1]]
+        if isinstance(target, list | tuple):  # one for each turn, or several to one question
+            references = [str(t) for t in (target[: self.part + 1] if self.asked.turns else target) if t]
         elif isinstance(target, str):
             references = [target]
         fields: dict[str, Any] = {

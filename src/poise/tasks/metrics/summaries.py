@@ -178,15 +178,19 @@ class RougeLsum:
 
 
 class LengthRatio:
-    """Characters written per character of the (first) reference; the corpus value is the ratio of the sums."""
+    """Characters written per character of the reference, of several that of the nearest length (the shorter of two).
 
-    name, version, unit, better, scale = "length_ratio", 1, "", None, 1.0
+    The corpus value is the ratio of the sums.
+    """
+
+    name, version, unit, better, scale = "length_ratio", 2, "", None, 1.0
 
     def score(self, answer: str | None, sample: Sample) -> Score:
         wanted = references(sample)
-        if not wanted or not wanted[0]:
+        said, lengths = len(answer or ""), [len(w) for w in wanted if w]
+        if not lengths:
             return Score(None, answer=answer, reason="no target")
-        stats = [float(len(answer or "")), float(len(wanted[0]))]
+        stats = [float(said), float(min(lengths, key=lambda length: (abs(length - said), length)))]
         return Score(stats[0] / stats[1], stats, answer, None if answer is not None else "none found")
 
     def reduce(self, stats: Any) -> NDArray[np.float64]:
@@ -196,4 +200,4 @@ class LengthRatio:
         return ratio
 
     def signature(self, sample: Sample | None = None) -> str:
-        return "length_ratio v1 | characters"
+        return "length_ratio v2 | characters, nearest reference"
