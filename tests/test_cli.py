@@ -127,6 +127,12 @@ def test_several_folders_read_as_one(run_folder: Path, tmp_path: Path) -> None:
     assert {c["model"] for c in data["cells"]} == {"a", "b", "x"} and data["runs"] == ["run", "other"]
 
 
+@pytest.mark.parametrize("command", ["summary", "report", "show", "score"])
+def test_a_folder_given_twice_is_a_mistake(command: str, run_folder: Path) -> None:
+    done = poise(command, run_folder, f"{run_folder}/../{run_folder.name}")
+    assert done.returncode == 2 and "given twice" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_flags_make_the_study_that_plan_prints(tmp_path: Path) -> None:
     printed = poise("plan", "--yaml", "-m", "x,y", "-b", "scripted", "-t", "synthetic", "--batch", "2,4",
                     "--prompt-tokens", 9, "--max-tokens", 5, "--requests", 3)  # fmt: skip

@@ -13,7 +13,7 @@ from poise.plan.build import Plan
 from poise.plan.build import plan as build_plan
 from poise.plan.read import load_study, to_yaml
 from poise.plan.spec import Cell, Study
-from poise.store.run import CellFolder, Run, open_run
+from poise.store.run import CellFolder, Run, open_run, open_runs
 from poise.types import Check, Summary, UsageError
 
 if TYPE_CHECKING:
@@ -291,4 +291,4 @@ def _study(study: Study | PathLike | dict[str, Any]) -> Study:
 def _opened(runs: Runs) -> list[Run]:
     if isinstance(runs, Run | str | os.PathLike):
         runs = [runs]
-    return [one if isinstance(one, Run) else open_run(one) for one in runs]
+    return open_runs(runs)

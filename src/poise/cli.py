@@ -74,11 +74,11 @@ def show(what: tuple[str, ...]) -> None:
     Without SAMPLE (its id, or task/id), the samples are listed, those that the systems disagree on first, then
     those that failed.
     """
-    from poise.api import open_run
     from poise.report.show import show as show_sample
+    from poise.store.run import open_runs
 
     sample = what[-1] if len(what) > 1 and not Path(what[-1]).is_dir() else None
-    runs = [open_run(path) for path in what[: -1 if sample else None]]
+    runs = open_runs(what[: -1 if sample else None])
     show_sample(runs, sample, option.console())
 
 

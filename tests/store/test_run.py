@@ -7,7 +7,7 @@ import pytest
 from support import write_run
 
 from poise.store.files import Appender
-from poise.store.run import CellFolder, iter_jsonl, open_run
+from poise.store.run import CellFolder, iter_jsonl, open_run, open_runs
 from poise.types import Batch, Record, UsageError
 
 
@@ -51,6 +51,19 @@ def test_what_is_no_run_folder_is_refused(tmp_path: Path, manifest: str | None, 
 def test_absent_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run folder"):
         open_run(tmp_path / "absent")
+
+
+def test_a_folder_given_twice_is_refused_whatever_it_is_called(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [])
+    (tmp_path / "link").symlink_to(run)
+    other = write_run(tmp_path / "other", [])
+    assert [r.name for r in open_runs([run, open_run(other)])] == ["run", "other"]
+    opened = open_run(run)
+    for again in ([run, run], [opened, opened], [run, other, opened]):
+        with pytest.raises(UsageError, match="run is given twice; name each run folder once"):
+            open_runs(again)
+    with pytest.raises(UsageError, match=r"link is given twice \(also as .*run\)"):
+        open_runs([run, tmp_path / "link"])
 
 
 @pytest.mark.parametrize("damage", ["{", "[1]", '{"cpu": ' + "[" * 100_000, "\udcff"])

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
@@ -241,6 +241,19 @@ class Run:
 def open_run(path: str | os.PathLike[str]) -> Run:
     """Open a run folder for reading; UsageError where it is none, or of another format version."""
     return Run(path)
+
+
+def open_runs(given: Sequence[Run | str | os.PathLike[str]]) -> list[Run]:
+    """Several to be read together; UsageError where one is given twice, which would count as two systems."""
+    opened = [one if isinstance(one, Run) else open_run(one) for one in given]
+    named: dict[Path, Path] = {}
+    for one in opened:
+        folder = one.path.resolve()
+        if folder in named:
+            also = "" if named[folder] == one.path else f" (also as {named[folder]})"
+            raise UsageError(f"{one.path} is given twice{also}; name each run folder once")
+        named[folder] = one.path
+    return opened
 
 
 def check_format(manifest: Path) -> None:

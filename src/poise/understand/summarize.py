@@ -13,7 +13,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from poise.registry import LM_EVAL
-from poise.store.run import Run, open_run
+from poise.store.run import Run, open_runs
 from poise.types import FORMAT, CellSummary, Check, Estimate, Summary, UsageError, Verdict
 from poise.understand import estimates, quality
 from poise.understand.balanced import Marks
@@ -47,7 +47,7 @@ def summarize(runs: Source | Sequence[Source], allow_code: bool = False) -> Summ
     One writable folder also gets `derived/summary.json`, the same bytes every time.
     """
     given = [runs] if isinstance(runs, Run | str | os.PathLike) else list(runs)
-    opened = [r if isinstance(r, Run) else open_run(r) for r in given]
+    opened = open_runs(given)
     if not opened:
         raise UsageError("no run folder given; `poise run` makes one")
     cells = gather(opened, allow_code)
