@@ -41,3 +41,9 @@ def test_unknown_report_kind(tmp_path: Path) -> None:
     run = poise.run(STUDY, tmp_path / "nb", quiet=True)
     with pytest.raises(UsageError, match=r"there are: \.csv"):
         poise.render(run, tmp_path / "r.pdf")
+
+
+def test_one_of_a_kind_is_singular() -> None:
+    planned = str(poise.plan({**STUDY, "tasks": [{**STUDY["tasks"][0], "limit": 1}], "loads": [{"closed": [1, 8]}]}))
+    assert planned.startswith("2 cells, 1 request, ") and ": 1 request, about " in planned
+    assert ": not measurable: scripted takes one request at a time" in planned

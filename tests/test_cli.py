@@ -240,7 +240,20 @@ def test_a_failed_cell_is_exit_code_3(tmp_path: Path) -> None:
 
 def test_nothing_measurable_is_exit_code_2(tmp_path: Path) -> None:
     done = poise("run", "-m", "x", "-b", "scripted", "-t", "synthetic", "--concurrency", "8", "-o", tmp_path / "r")
-    assert done.returncode == 2 and "nothing can be measured" in done.stderr
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "poise: nothing can be measured: scripted takes one request at a time; use closed: 1 or a batch\n"
+    )
+
+
+def test_what_cannot_be_measured_is_said_once_beside_what_can(tmp_path: Path) -> None:
+    flags = ("-m", "x", "-b", "scripted", "-t", "mini-sentiment", "--limit", "1", "--concurrency", "1,8")
+    planned = poise("plan", *flags, env={"COLUMNS": "300"}).stdout
+    assert planned.startswith("2 cells, 1 request, ") and planned.count("not measurable: scripted takes one") == 1
+    assert poise("run", "-q", *flags, "-o", tmp_path / "r").returncode == 0
+    summary = poise("summary", tmp_path / "r", env={"COLUMNS": "300"}).stdout
+    assert summary.count("not measurable: scripted takes one") == 1 and summary.count("not measurable") == 1
 
 
 def test_imports_stay_light() -> None:

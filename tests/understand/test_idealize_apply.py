@@ -121,7 +121,7 @@ def test_a_prompt_beyond_the_context_or_the_table_is_said(tmp_path):
     run = written(tmp_path / "r", answer("a", 0.6))
     short = Coefficients("m", 0.01, ((1, 0.1), (50, 0.2)))
     assert apply(run, {"m": short}).cells[0].notes == [
-        "1 prompts are longer than the longest profiled one (50): extrapolated"
+        "1 prompt longer than the longest profiled one (50): extrapolated"
     ]
     tiny = Coefficients("m", 0.01, ((1, 0.1),), context_tokens=64)
     assert "beyond the context of m, 64" in (apply(run, {"m": tiny}).cells[0].reason or "")

@@ -177,5 +177,5 @@ def _missing_capability(
         if capability not in there:
             if need == "concurrent" and load.scenario == "offline" and "batch" in there:
                 advice = "takes requests in batches; say of how many: {mlperf: offline, at_once: 16}"
-            return f"not measurable: {deployment.backend} {advice}"
+            return f"{deployment.backend} {advice}"
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise import registry
+from poise.counted import counted
 from poise.plan.kept import Kept
 from poise.plan.lengths import Fitter
 from poise.plan.prompts import Asker, sha, sha_of_each
@@ -118,7 +119,8 @@ class Drawn:
         count = self.use.shots if self.use.shots is not None else getattr(self.task, "shots", 0)
         if count > len(there):
             raise UsageError(
-                f"task {self.use.name!r} has {len(there)} examples to show, the study asks for {count} shots"
+                f"task {self.use.name!r} has {counted(len(there), 'example')} to show, "
+                f"the study asks for {counted(count, 'shot')}"
             )
         return there[:count], count
 

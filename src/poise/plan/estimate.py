@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from poise.counted import counted
 from poise.plan.build import Plan, label
 from poise.plan.search import ladder, most_probes
 from poise.plan.spec import Cell, Load
@@ -89,10 +90,14 @@ def describe(plan: Plan) -> str:
     cells = estimate(plan)
     seconds, disk = sum(c.seconds for c in cells), sum(c.disk_bytes for c in cells)
     usd = sum(c.usd or 0.0 for c in cells)
-    lines = [f"{len(cells)} cells, {plan.requests} requests, about {seconds:.0f} s and {disk / 1e6:.1f} MB"]
-    lines[0] += f", {usd:.2f} USD" if usd else ""
+    asked = f"{counted(len(cells), 'cell')}, {counted(plan.requests, 'request')}"
+    lines = [f"{asked}, about {seconds:.0f} s and {disk / 1e6:.1f} MB" + (f", {usd:.2f} USD" if usd else "")]
     for c in cells:
-        about = f"{c.requests} requests, about {c.seconds:.0f} s" if c.requests else str(c.cell.reason)
+        about = (
+            f"{counted(c.requests, 'request')}, about {c.seconds:.0f} s"
+            if c.requests
+            else f"not measurable: {c.cell.reason}"
+        )
         lines.append(f"  {label(c.cell)}: {about}")
     for (model, _), (kind, source) in plan.sources.items():
         size = model_bytes(source)

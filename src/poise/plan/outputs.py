@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
+from poise.counted import counted
 from poise.plan.build import Plan
 from poise.plan.cell import make_cell
 from poise.plan.draw import Drawn
@@ -139,7 +140,7 @@ def _in_order(given: Given, drawn: Drawn, path: Path) -> Given:
         return Kept(by_line((output or "" for _, output in given), drawn.data, dict(drawn.use.options)))
     if len(given) != len(drawn.all):
         raise UsageError(
-            f"{path} has {len(given)} outputs without ids, the task {len(drawn.all)} items; "
+            f"{path} has {counted(len(given), 'output')} without ids, the task {counted(len(drawn.all), 'item')}; "
             "give one for each in their order, or an `id` with each"
         )
     return Kept((sample.id, output) for sample, (_, output) in zip(drawn.all, given))
@@ -151,7 +152,7 @@ def _draws(answers: dict[str, list[int]], path: Path) -> int:
     most, fewest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] != counts[fewest]:
         raise UsageError(
-            f"{path}: {counts[most]} outputs for item {most!r}, {counts[fewest]} for {fewest!r}; "
+            f"{path}: {counted(counts[most], 'output')} for item {most!r}, {counts[fewest]} for {fewest!r}; "
             "several draws of an item must be equally many for all (null where one is missing)"
         )
     return counts[most]

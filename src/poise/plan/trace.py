@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
+from poise.counted import counted
 from poise.types import Traced, UsageError
 
 _MOST_TOKENS = 10_000_000
@@ -96,7 +97,7 @@ def _csv(name: str, text: str) -> list[Traced]:
             if not row:
                 continue
             if len(row) < len(head):
-                raise ValueError(f"{len(row)} columns instead of {len(head)}")
+                raise ValueError(f"{counted(len(row), 'column')} instead of {len(head)}")
             when = when or _clock(row[at])
             rows.append(_traced(name, reader.line_num, when(row[at]), int(row[read]), int(row[written]), ()))
     except (ValueError, TypeError, csv.Error) as error:

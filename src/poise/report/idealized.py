@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from poise.counted import counted
 from poise.report.numbers import ABSENT, digits, seconds, size_bytes
 from poise.understand.cost import Cost
 from poise.understand.idealize import Coefficients, Drift, Fit, Noise
@@ -16,7 +17,7 @@ from poise.understand.roofline_run import Beside
 def fit_lines(made: Fit, noise: Sequence[Noise], drift: Drift | None) -> Iterator[str]:
     """What a fit found, how well it gives the points back, and how much the trials vary."""
     kind = f"method {made.method}" + (", denoised" if made.denoised else "")
-    yield f"{made.coefficients.model}: {made.n} points, {kind}"
+    yield f"{made.coefficients.model}: {counted(made.n, 'point')}, {kind}"
     yield f"  {_curve(made.coefficients)}"
     if made.coefficients.overhead_s is not None:
         yield f"  {seconds(made.coefficients.overhead_s)} overhead per request, split off"
@@ -48,7 +49,8 @@ def profile_lines(found: Any, per_hour_usd: float | None) -> Iterator[str]:
     each = len(found.points) / len(found.design_points)
     full = found.grid_s * each
     yield (
-        f"  {len(found.design_points)} points, {len(found.points)} trials, took {seconds(found.spent_s)}{paid}: "
+        f"  {counted(len(found.design_points), 'point')}, {counted(len(found.points), 'trial')}, "
+        f"took {seconds(found.spent_s)}{paid}: "
         f"{percent(found.spent_s / full)} of the full grid, {found.grid_points} points tried as often ({seconds(full)})"
     )
     if found.pace_spread > 0.01:

@@ -8,9 +8,12 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from poise.counted import counted
 from poise.plan.build import Plan
 from poise.plan.estimate import CellEstimate, estimate
+from poise.plan.spec import Cell
 from poise.plan.weights import model_bytes
+from poise.report import numbers
 from poise.report.terminal import table
 
 
@@ -27,8 +30,8 @@ def print_plan(
     if as_json:
         sys.stdout.buffer.write(_json(plan, cells, memory, memory_available, problems))
         return
-    counted = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(cells), "cell"), (plan.requests, "request")))
-    console.print(f"{counted}, {_time(cells)}, {_disk(cells)}{_usd(cells)}\n")
+    asked = f"{counted(len(cells), 'cell')}, {counted(plan.requests, 'request')}"
+    console.print(f"{asked}, {_time(cells)}, {_disk(cells)}{_usd(cells)}\n")
     console.print(
         table(
             ["model", "deployment", "task", "load", "requests", "about", ""],
@@ -39,8 +42,8 @@ def print_plan(
                     c.cell.task.name,
                     c.cell.load.label,
                     str(c.requests),
-                    _seconds(c.seconds),
-                    problems.get((c.cell.model.name, c.cell.deployment.name)) or c.cell.reason or "",
+                    _seconds(c.seconds) if c.requests else numbers.ABSENT,
+                    problems.get((c.cell.model.name, c.cell.deployment.name)) or _unmeasurable(c.cell),
                 ]
                 for c in cells
                 if c.cell.repeat == 0
@@ -61,6 +64,10 @@ def print_plan(
     ]
     console.print(table(["model", "weights", "memory free"], rows, right=(1, 2)))
     console.print("\ntimes are guesses from the size of the weights; nothing was started")
+
+
+def _unmeasurable(cell: Cell) -> str:
+    return f"not measurable: {cell.reason}" if cell.reason else ""
 
 
 def _memory(plan: Plan) -> dict[str, int | None]:

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from poise.counted import counted
 from poise.registry import did_you_mean
 from poise.report import numbers
 from poise.report.grid import short_names
@@ -169,7 +170,7 @@ def _times(answer: Answer) -> str:
         return f"done after {numbers.seconds(answer.done_s)}, no text"
     gaps = [b - a for a, b in pairwise(stamps)]
     text = f"first after {numbers.seconds(stamps[0])}, last after {numbers.seconds(stamps[-1])}"
-    tokens = f", {answer.tokens} tokens" if answer.tokens is not None else ""
+    tokens = f", {counted(answer.tokens, 'token')}" if answer.tokens is not None else ""
     if not gaps or max(gaps) <= 0:
         return f"{text}{tokens}"
     bars = "".join(BLOCKS[min(7, int(8 * gap / max(gaps)))] for gap in gaps[:120])

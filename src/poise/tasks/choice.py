@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from poise.counted import counted
 from poise.tasks.data import files_of, need, read_lines, read_rows
 from poise.types import Sample, UsageError
 
@@ -88,7 +89,7 @@ def _without_header(path: Path) -> Iterator[dict[str, Any]]:
     for number, cells in _cells(path):
         if len(cells) < 4:
             raise UsageError(
-                f"{path}, line {number}: {len(cells)} columns; they are the question, its options, a letter"
+                f"{path}, line {number}: {counted(len(cells), 'column')}; they are the question, its options, a letter"
             )
         yield {"question": cells[0], "choices": cells[1:-1], "answer": cells[-1], "subject": subject}
     if not number:

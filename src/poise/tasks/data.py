@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from poise.counted import counted
 from poise.registry import did_you_mean
 from poise.types import UsageError
 
@@ -192,7 +193,8 @@ def _separated(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
                 continue
             if len(cells) != len(header):
                 raise UsageError(
-                    f"{path}, line {reader.line_num}: {len(cells)} columns, but the header names {len(header)}"
+                    f"{path}, line {reader.line_num}: {counted(len(cells), 'column')}, "
+                    f"but the header names {len(header)}"
                 )
             yield dict(zip(header, cells))
     except csv.Error as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from poise.counted import counted
 from poise.tasks.metrics.judge import Judged
 from poise.types import Batch, Check, Level
 from poise.understand.client import client_checks
@@ -74,7 +75,7 @@ def _few(data: CellData) -> Check | None:
         return None
     cut_short = data.cell.load.duration_s is not None and len(data.columns) < FEW_ITEMS
     action = "measure for longer (duration_s)" if cut_short else f"ask at least {FEW_ITEMS} (limit)"
-    return Check("few_items", "warn", f"only {n} items: intervals are wide", action)
+    return Check("few_items", "warn", f"only {counted(n, 'item')}: intervals are wide", action)
 
 
 def _unfound(data: CellData) -> Check | None:
@@ -177,7 +178,7 @@ def _resumed(data: CellData) -> Check | None:
     segments = len(data.columns.windows) - len({w.repeat for w in data.columns.windows})
     if not data.open_loop or segments <= 0:
         return None
-    evidence = f"the load was interrupted and resumed {segments} time{'s' if segments > 1 else ''}"
+    evidence = f"the load was interrupted and resumed {counted(segments, 'time')}"
     return Check("resumed_open_loop", "warn", evidence, "measure it in one piece: queues started empty at each seam")
 
 

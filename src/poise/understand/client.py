@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from poise.counted import counted
 from poise.types import Check, Estimate
 from poise.understand.delivered import delivered, flying, most_flying
 from poise.understand.derive import Window
@@ -193,7 +194,7 @@ def _not_delivered(data: CellData, known: Facts) -> Check | None:
     numbers = delivered(data)
     share = numbers.get("load_delivered")
     if load.form == "closed" and c.windows and max(len(w.sent_ns) for w in c.windows) <= load.width:
-        evidence = f"{len(c) // data.folders} requests cannot keep {load.width} places taken"
+        evidence = f"{counted(len(c) // data.folders, 'request')} cannot keep {load.width} places taken"
         return Check("load_not_delivered", "warn", evidence, f"ask at least {10 * load.width} (limit, or requests)")
     dropped = sum(f == "dropped" for f in c.failure)
     late = known.late and known.idle

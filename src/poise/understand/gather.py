@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from poise.counted import counted
 from poise.plan.spec import Analysis, Cell
 from poise.store.lines import Targets
 from poise.store.run import CellFolder, Run, Segment
@@ -193,7 +194,7 @@ def state_of(data: CellData) -> tuple[State, str | None]:
     if len(c) < data.planned:
         done = f"{len(c)} of {data.planned} requests done"
         if data.left_s:
-            done = f"{len(c)} requests done, {data.left_s:.3g} s of the duration left"
+            done = f"{counted(len(c), 'request')} done, {data.left_s:.3g} s of the duration left"
         if crash:
             return "failed", f"{crash} ({done})"
         return "partial", done

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct, structs
 
+from poise.counted import counted
 from poise.plan.spec import Price
 from poise.registry import did_you_mean
 from poise.store.files import encode_pretty, write_atomic
@@ -322,7 +323,7 @@ def _notes(data: CellData, coefficients: Coefficients, prompt: Any) -> list[str]
     longest = coefficients.prompt_s[-1][0]
     beyond = int(np.sum(prompt > longest))
     if beyond:
-        notes.append(f"{beyond} prompts are longer than the longest profiled one ({longest}): extrapolated")
+        notes.append(f"{counted(beyond, 'prompt')} longer than the longest profiled one ({longest}): extrapolated")
     if np.any(data.columns.batch_size > 1):
         notes.append("static batches: measured times share the engine, idealized ones do not")
     return notes

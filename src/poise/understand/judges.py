@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from poise.counted import counted
 from poise.types import Better, Check, Estimate, Level
 from poise.understand import statistics as st
 from poise.understand.agreement import kappa_estimate
@@ -75,7 +76,7 @@ def sentence(cells: Sequence[CellData]) -> str | None:
             continue
         readable = sum(v is not None for v in own.values.values())
         human = next((e for n, e in agreement(c, []).items() if n.startswith("kappa") and n.endswith("human")), None)
-        words = f"{c.cell.model.name} judged {len(own.values)} answers to {own.task}"
+        words = f"{c.cell.model.name} judged {counted(len(own.values), 'answer')} to {own.task}"
         words += f" against {own.against}" if own.against else ""
         words += "" if readable == len(own.values) else f" ({len(own.values) - readable} without a verdict)"
         if human is not None and human.value is not None:

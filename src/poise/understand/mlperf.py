@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from poise.counted import counted
 from poise.types import CellSummary, Estimate
 from poise.understand.estimates import absent
 from poise.understand.gather import CellData
@@ -58,7 +59,7 @@ def reported(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], p: float
     n, least = len(known), smallest_n(1, p)
     t = allowed_over(n, p)
     if not n or not t:
-        return absent(f"{n} requests: early stopping of p{100 * p:g} needs {least}", "s", "lower")
+        return absent(f"{counted(n, 'request')}: early stopping of p{100 * p:g} needs {least}", "s", "lower")
     value = float(known[t - 1])
     method = f"MLPerf early stopping, p{100 * p:g}: number {t} of {n}, counted from the largest"
     reason = f"infinite: {int(np.isinf(known).sum())} of {n} have no answer" if np.isinf(value) else None

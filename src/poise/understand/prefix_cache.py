@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from poise.counted import counted
 from poise.types import Check, Request
 from poise.understand import statistics as st
 from poise.understand.gather import CellData
@@ -58,7 +59,9 @@ def prefix_cache(data: CellData) -> Check | None:
     again = _repeats(data)
     evidence = [f"the server took {share:.0%} of its prompt tokens from a cache"] if share >= SHARE else []
     if again is not None:
-        evidence.append(f"{again.prompts} prompts came again word for word ({again.requests} requests)")
+        evidence.append(
+            f"{counted(again.prompts, 'prompt')} came again word for word ({counted(again.requests, 'request')})"
+        )
         if again.ratio is not None:
             ratio = "{:.2f} [{:.2f}, {:.2f}]".format(*again.ratio)
             evidence.append(f"their first text came after {ratio} of the first time's")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter_ns
 
+from poise.counted import counted
 from poise.measure.tokens import Codec, cut_at_stop, has_stop, split_pieces, stop_suspects
 from poise.plan.spec import Model
 from poise.protocols import Answer, Raw
@@ -260,7 +261,9 @@ def _over(row: _Row, count: int, now: int, codec: Codec) -> bool:
         return True
     if now >= row.deadline_ns:
         row.raw.status = "timeout"
-        row.raw.error = Failure("timeout", f"the deadline of {request.deadline_s:g} s passed after {count} tokens")
+        row.raw.error = Failure(
+            "timeout", f"the deadline of {request.deadline_s:g} s passed after {counted(count, 'token')}"
+        )
         return True
     return False
 
