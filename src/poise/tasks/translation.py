@@ -1,14 +1,14 @@
-"""Translation from line-aligned text: any pair of files (OpenSubtitles in Moses format, WMT, NTREX, FLORES)."""
+"""Translation from line-aligned text: OpenSubtitles in Moses format, WMT, NTREX, FLORES, any pair of files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
-from poise.tasks.data import read_lines, read_rows, whole
+from poise.tasks.aligned import Line, aligned_lines
+from poise.tasks.data import whole
 from poise.types import Sample, UsageError
 
 WINDOW_LINES = "window_lines"
@@ -17,18 +17,25 @@ WINDOW_LINES = "window_lines"
 LANGUAGES = {
     "zh": "Chinese", "en": "English", "de": "German", "fr": "French", "es": "Spanish", "ja": "Japanese",
     "ru": "Russian", "it": "Italian", "pt": "Portuguese", "cs": "Czech", "ko": "Korean", "ar": "Arabic",
+    "uk": "Ukrainian", "hi": "Hindi", "tr": "Turkish", "nl": "Dutch", "pl": "Polish", "he": "Hebrew",
+}  # fmt: skip
+THREE_LETTERS = {
+    "zho": "zh", "cmn": "zh", "eng": "en", "deu": "de", "fra": "fr", "spa": "es", "jpn": "ja", "rus": "ru", "ita": "it",
+    "por": "pt", "ces": "cs", "kor": "ko", "arb": "ar", "ukr": "uk", "hin": "hi", "tur": "tr", "nld": "nl", "pol": "pl",
+    "heb": "he",
 }  # fmt: skip
 DENSE = ("zh", "ja", "ko")
 """Languages of about a token a character."""
-Pair = tuple[int, str, str]
-"""Number of a line (from 0), its text, and what it should become."""
+Pair = tuple[int, str, tuple[str, ...]]
+"""Number of a line (from 0), its text, and what it should become: one reference or several."""
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
 class Translation:
     """Translation of line-aligned text, zh-en or any pair.
 
-    `data: [source file, reference file]` (or a table with both languages as columns); `pair: zh-en` or `en-zh`.
+    `data: [source file, reference file]` (lines, or WMT's `.sgm`; several references as further files), WMT's `.xml`,
+    or a table with both languages as columns; `pair: zh-en` or `en-zh`.
 
     `unit: document` asks for windows of successive lines, at most `lines` (20) of them and about `chars` (1500)
     characters; answers are realigned to the lines, over which all scores run. `ter: true` adds TER, whose search for
@@ -50,13 +57,13 @@ class Translation:
             raise UsageError(f"translation: unit must be sentence or document, not {unit!r}")
         if options.get("ter"):
             self.metrics = (*type(self).metrics, "ter")
-        languages = {"source_lang": source, "target_lang": target}
-        pairs = self._pairs(_lines(data, source, target), source)
+        languages = {"source_lang": language(source), "target_lang": language(target)}
+        pairs = self._pairs(aligned_lines(data, source, target), source)
         if unit == "document":
             yield from self._windows(self._grouped(pairs, options), options, languages)
             return
         for number, said, wanted in pairs:
-            yield Sample(str(number), {"text": said, **languages}, wanted)
+            yield Sample(str(number), {"text": said, **languages}, _target(wanted))
 
     def outputs(self, lines: Iterable[str], data: Any, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """The outputs of a text with a line for every line of the data, by their items' ids.
@@ -64,10 +71,10 @@ class Translation:
         Of a window the lines get the numbers that were asked for, so that a line without text moves no other.
         """
         source, target = _pair(options.get("pair", "zh-en"))
-        both = zip_longest(_lines(data, source, target), lines)
+        both = zip_longest(aligned_lines(data, source, target), lines)
         said = {}
 
-        def paired() -> Iterator[tuple[str, str]]:
+        def paired() -> Iterator[Line]:
             for number, (pair, line) in enumerate(both):
                 if pair is None or line is None:
                     short, longer = ("data", "outputs") if pair is None else ("outputs", "data")
@@ -83,16 +90,17 @@ class Translation:
             for number in [n for n in said if n <= window[-1][0]]:
                 del said[number]
 
-    def _pairs(self, lines: Iterator[tuple[str, str]], source: str) -> Iterator[Pair]:
+    def _pairs(self, lines: Iterator[Line], source: str) -> Iterator[Pair]:
         """Lines that have text on both sides, with their numbers."""
         some = False
-        for number, (said, wanted) in enumerate(lines):
-            if not said.strip() or not wanted.strip():
+        for number, (said, references) in enumerate(lines):
+            wanted = tuple(text.strip() for text in references if text.strip())
+            if not said.strip() or not wanted:
                 continue  # alignments leave lines empty; there is nothing to translate or to compare with
             if number < 20:
-                _check_script(said, source, number + 1)
+                _check_script(said, language(source), number + 1)
             some = True
-            yield number, said.strip(), wanted.strip()
+            yield number, said.strip(), wanted
         if not some:
             raise UsageError("translation: the files have no line with text on both sides")
 
@@ -123,8 +131,10 @@ class Translation:
         windows = total = 0
         for window in grouped:
             windows, total = windows + 1, total + len(window)
-            text, wanted = "\n".join(said for _, said, _ in window), "\n".join(want for *_, want in window)
-            yield Sample(str(window[0][0]), {"text": text, WINDOW_LINES: len(window), **languages}, wanted)
+            text, count = "\n".join(said for _, said, _ in window), max(len(wanted) for *_, wanted in window)
+            # a line with fewer references than others has its first one again: the best of them stays the best
+            wanted = tuple("\n".join((refs + refs[:1] * count)[k] for *_, refs in window) for k in range(count))
+            yield Sample(str(window[0][0]), {"text": text, WINDOW_LINES: len(window), **languages}, _target(wanted))
         self.n_ref *= total / windows
 
     def question(self, sample: Sample) -> str:
@@ -134,7 +144,18 @@ class Translation:
         return f"Translate each line from {a} to {b}, with its number.\n\n{_numbered(sample.fields['text'])}"
 
     def answer(self, sample: Sample) -> str:
-        return _numbered(str(sample.target)) if WINDOW_LINES in sample.fields else str(sample.target)
+        first = sample.target if isinstance(sample.target, str) else str(sample.target[0])
+        return _numbered(first) if WINDOW_LINES in sample.fields else first
+
+
+def _target(references: tuple[str, ...]) -> str | list[str]:
+    return list(references) if len(references) > 1 else references[0]
+
+
+def language(code: str) -> str:
+    """The language of a code in two letters, where it is a known one: zh_cn, zho_Hans and zho-CN are zh."""
+    plain = re.split(r"[-_]", code)[0].lower()
+    return THREE_LETTERS.get(plain, plain)
 
 
 def _numbered(text: str) -> str:
@@ -146,29 +167,6 @@ def _pair(pair: Any) -> tuple[str, str]:
     if not source or not target or source == target:
         raise UsageError(f"translation: pair {pair!r} must be two languages, such as zh-en or en-zh")
     return source, target
-
-
-def _lines(data: Any, source: str, target: str) -> Iterator[tuple[str, str]]:
-    if isinstance(data, list | tuple) and len(data) == 2:
-        paths = [Path(str(p)).expanduser() for p in data]
-        for path in paths:
-            if not path.is_file():
-                raise UsageError(f"no file {path}")
-        for number, (a, b) in enumerate(zip_longest(*map(read_lines, paths)), 1):
-            if a is None or b is None:
-                short = paths[0] if a is None else paths[1]
-                raise UsageError(f"{short} ends at line {number - 1}, the other file does not; they are not aligned")
-            yield a, b
-        return
-    if isinstance(data, list | tuple) and len(data) == 1:
-        data = data[0]
-    if not data or isinstance(data, list | tuple):
-        raise UsageError("task translation needs two aligned files: --data source.txt,reference.txt")
-    for row in read_rows(str(data), () if str(data).startswith("hub:") else (source, target)):
-        both = row.get("translation", row)  # the hub's WMT and OPUS sets keep both languages in one column
-        if source not in both or target not in both:
-            raise UsageError(f"{data} has no {source!r} and {target!r}; it has {', '.join(map(repr, both))}")
-        yield str(both[source]), str(both[target])
 
 
 def _check_script(text: str, language: str, line: int) -> None:
