@@ -37,6 +37,19 @@ def test_targets_are_a_dictionary_of_samples(file):
     assert not Targets(file.with_name("none"))
 
 
+def test_lines_of_more_files_than_two_bytes_can_number(file, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(msgspec.json.encode(Sample("d", {})) + b"\n")
+    [(_, first), *_], [(_, only)] = located(file, Sample), located(other, Sample)
+    noted = Noted(Sample, lambda sample: sample.id)
+    for _ in range(2**15 + 1):  # each change of the file is counted as another
+        noted.note(first)
+        noted.note(only)
+    assert noted[0] == noted[2**16] == "a" and noted[1] == noted[-1] == "d"
+    twice = noted.joined([noted])
+    assert len(twice) == 2 * len(noted) and twice[-1] == "d" == twice[2**16 + 1]
+
+
 def test_noted_lines_of_several_files(file, tmp_path):
     second = tmp_path / "more.jsonl"
     second.write_bytes(msgspec.json.encode(Sample("d", {})) + b"\n")

@@ -69,7 +69,7 @@ class Noted(Sequence[T]):
     def __init__(self, kind: type[Any], make: Callable[[Any], T]) -> None:
         self._decode, self._make = msgspec.json.Decoder(kind).decode, make
         self._files: list[_File] = []
-        self._of, self._starts, self._ends = array("H"), array("q"), array("q")
+        self._of, self._starts, self._ends = array("I"), array("q"), array("q")
 
     def note(self, place: Place) -> None:
         """Add a line, which has been read before: it is well-formed."""
@@ -93,7 +93,7 @@ class Noted(Sequence[T]):
     def _joined(self, parts: Sequence[tuple[Noted[T], Iterable[int]]]) -> Noted[T]:
         found: Noted[T] = object.__new__(Noted)
         found._decode, found._make, found._files = self._decode, self._make, []
-        found._of, found._starts, found._ends = array("H"), array("q"), array("q")
+        found._of, found._starts, found._ends = array("I"), array("q"), array("q")
         for one, rows in parts:
             first = len(found._files)
             found._files += one._files
