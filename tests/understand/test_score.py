@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,23 @@ def test_the_cache_comes_back_byte_for_byte_and_is_believed_only_if_it_fits(tmp_
         first = scored(folder).first
         assert first is not None and first.values.tolist() == [1.0, 0.0]
         assert path.read_bytes() == kept
+
+
+def test_a_change_of_the_records_that_keeps_their_length_is_noticed(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "run", asked("a", "yes", "yes", e2e_s=1.0), asked("b", "yes", "no!", e2e_s=1.0))
+    scored(folder)
+    elsewhere = tmp_path / "copy"
+    shutil.copytree(folder.run, elsewhere)  # with other times of the files
+    copy = CellFolder(elsewhere, elsewhere / "cells" / folder.path.name)
+    kept = elsewhere / "derived" / "scores" / f"{folder.path.name}.jsonl"
+    kept.write_bytes(kept.read_bytes().replace(b'"value":1.0', b'"value":0.5'))
+    first = scored(copy).first
+    assert first is not None and first.values.tolist() == [0.5, 0.0], "a copied folder keeps its scores"
+
+    records = copy.path / "records.jsonl"
+    records.write_bytes(records.read_bytes().replace(b"no!", b"yes"))
+    first = scored(copy).first
+    assert first is not None and first.values.tolist() == [1.0, 1.0]
 
 
 def test_a_metric_that_raises_leaves_the_item_unscorable(tmp_path: Path) -> None:

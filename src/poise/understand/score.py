@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from poise.registry import lookup
-from poise.store.files import write_atomic
+from poise.store.files import checksum, write_atomic
 from poise.store.run import CellFolder
 from poise.tasks.extract import extract
 from poise.tasks.metrics.perplexity import score_logprobs
@@ -277,11 +277,17 @@ def _open_to(run: Path, path: Path) -> bool:
 
 
 def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:
-    """What a score depends on: the records' size, the targets, the extractor, the metrics and poise's own version."""
+    """What a score depends on: the records' bytes, the targets, the extractor, the metrics and poise's own version."""
     from importlib.metadata import version
 
     task = folder.cell.task
-    size = sum(path.stat().st_size for path in folder.files("records"))
+    size, crc = checksum(folder.files("records"))
     # a withheld metric's version is not known: the name alone must do for all that are in files
     versions = [name if ".py:" in name else f"{name} v{getattr(m, 'version', 1)}" for name, m in metrics.items()]
-    return [f"records {size}", task.target_sha, f"extract {task.extract}", *versions, f"poise {version('poise')}"]
+    return [
+        f"records {size} crc32 {crc:08x}",
+        task.target_sha,
+        f"extract {task.extract}",
+        *versions,
+        f"poise {version('poise')}",
+    ]
