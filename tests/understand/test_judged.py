@@ -234,6 +234,21 @@ def test_a_judge_that_fails_takes_no_mark_away(run: Run, tmp_path: Path) -> None
     assert not any(code == "none_found" for _, code in checks)
 
 
+def test_judges_are_not_doubted_for_what_lies_in_their_nature(run: Run, tmp_path: Path) -> None:
+    """Equal answers make equal prompts; two runs of judges were asked different things; items count, not requests."""
+    rubric = judge(run, tmp_path / "rated", "rubric", {"j": {"*": "Rating: [[6]]"}})
+    pairs = judge(run, tmp_path / "compared", "pairwise", {"j": {"*": "Verdict: [[tie]]"}}, reference="a")
+    summary = poise.summarize([run, rubric, pairs])
+    for cell in summary.cells:
+        said = {c.code: c for c in cell.checks}
+        assert not {"prefix_cache", "incomparable", "different_questions"} & said.keys()
+        if cell.model == "j":
+            assert said["few_items"].evidence == "answers to only 2 items were judged: intervals are wide"
+            assert said["few_items"].action == "judge the answers to at least 30 (--limit)"
+    alone = poise.summarize([rubric, pairs])  # in one column stand ratings and preferences
+    assert all("incomparable" in {c.code for c in cell.checks} for cell in alone.cells)
+
+
 def test_systems_are_marked_alike(tmp_path: Path) -> None:
     """A judge that spoke of one system only marks all; one that said nothing leaves all with the marks they had."""
     study = {

@@ -70,9 +70,12 @@ def _failed(data: CellData) -> Check | None:
 
 
 def _few(data: CellData) -> Check | None:
-    n = len(data.items[0])
+    n = len(set(data.unit_names())) if data.judges else len(data.items[0])
     if n >= FEW_ITEMS:
         return None
+    if data.judges:
+        evidence = f"answers to only {counted(n, 'item')} were judged: intervals are wide"
+        return Check("few_items", "warn", evidence, f"judge the answers to at least {FEW_ITEMS} (--limit)")
     cut_short = data.cell.load.duration_s is not None and len(data.columns) < FEW_ITEMS
     action = "measure for longer (duration_s)" if cut_short else f"ask at least {FEW_ITEMS} (limit)"
     return Check("few_items", "warn", f"only {counted(n, 'item')}: intervals are wide", action)

@@ -49,9 +49,12 @@ class Repeats(Struct, frozen=True):
 
 
 def prefix_cache(data: CellData) -> Check | None:
-    """`prefix_cache`: warn where repeats or prompts known from before were answered from a cache, else a remark."""
+    """`prefix_cache`: warn where repeats or prompts known from before were answered from a cache, else a remark.
+
+    Not of judges: equal answers make equal prompts, and nobody's speed is compared with theirs.
+    """
     c = data.columns
-    if not data.remote or not c.ok.any():
+    if not data.remote or data.judges or not c.ok.any():
         return None
     said = c.ok & ~np.isnan(c.n_cached) & (c.n_prompt > 0)
     cached = np.minimum(c.n_cached, c.n_prompt)[said]

@@ -21,9 +21,12 @@ class _Asked(Struct):
 
 
 def comparable(cells: Sequence[CellData]) -> dict[int, Check]:
-    """`incomparable` or `different_questions`, by the identity of each cell that deserves it."""
+    """`incomparable` or `different_questions`, by the identity of each cell that deserves it.
+
+    Judges beside what they judge are compared with nothing.
+    """
     found: dict[int, Check] = {}
-    for same in _grouped(cells, lambda c: c.cell.task.name):
+    for same in _grouped([c for c in cells if not c.judges] or cells, lambda c: c.cell.task.name):
         task = same[0].cell.task.name
         if len({(c.cell.task.task, c.cell.task.version) for c in same}) > 1 or other_targets(same):
             evidence = f"cells of {task} have different targets or task versions"
