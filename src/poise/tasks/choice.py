@@ -1,4 +1,4 @@
-"""Multiple choice from the usual files: MMLU's CSV and JSONL, ARC, HellaSwag-like rows, and TruthfulQA's own CSV.
+"""Multiple choice: questions with options in the usual layouts, the three-task protocol, and TruthfulQA.
 
 Answered with a letter (`answer_with: letter`: generated, or the likeliest letter) or by the option's text
 (`answer_with: text`: the likeliest text, raw and per byte; options are then not listed in the question).
@@ -6,18 +6,14 @@ Answered with a letter (`answer_with: letter`: generated, or the likeliest lette
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
-from poise.counted import counted
-from poise.tasks.data import files_of, need, read_lines, read_rows
+from poise.tasks.choice_rows import LETTERS, questions
+from poise.tasks.data import Row, need, read_rows
 from poise.types import Sample, UsageError
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option only."
 
 
@@ -38,9 +34,10 @@ def ask(sample: Sample) -> str:
 
 
 class MultipleChoice:
-    """Multiple choice from MMLU-, ARC- or HellaSwag-like rows.
+    """Multiple choice: MMLU, C-Eval, CMMLU, AGIEval, ARC, OpenBookQA, HellaSwag, WinoGrande, PIQA, BoolQ.
 
-    Rows have `question`, `choices` (or columns A, B, C, D) and `answer` (index, letter or text).
+    Rows have `question` (and `passage`), `choices` (a list, or columns A, B … or option1, option2 …) and `answer`
+    (index, letter, text, or true and false: yes and no). `data: [questions, labels]` where answers have their own file.
     """
 
     name, version = "multiple-choice", 2
@@ -53,17 +50,13 @@ class MultipleChoice:
     options = ("answer_with",)
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
-        source = need(data, self.name, "questions.jsonl, or hub:cais/mmlu/all:test")
         answer_with = str(options.get("answer_with", "letter"))
         self.instruction = LETTER_ONLY if answer_with == "letter" else ""
         sizes = []
-        for number, row in enumerate(_rows(source)):
-            where = f"{source}, row {number + 1}"
-            question, texts, right = _parts(row, where)
+        for name, question, texts, right, subject in questions(data, self.name):
             sizes.append(len(texts))
-            subject = row.get("subject", row.get("category"))
             category = f"subject={subject}" if subject else None
-            yield option_sample(str(row.get("id", number)), question, texts, right, answer_with, category=category)
+            yield option_sample(name, question, texts, right, answer_with, category=category)
         self.chance = sum(1 / size for size in sizes) / len(sizes)
 
     def question(self, sample: Sample) -> str:
@@ -71,68 +64,6 @@ class MultipleChoice:
 
     def answer(self, sample: Sample) -> str:
         return str(sample.target)
-
-
-def _rows(source: str) -> Iterator[dict[str, Any]]:
-    """Rows of a file; MMLU's published CSV has no header: question, options…, letter."""
-    if not source.startswith("hub:"):
-        files = files_of(source)
-        if all(re.search(r"\.csv(\.gz)?$", p.name) and "question" not in next(_cells(p), (0, []))[1] for p in files):
-            yield from (row for path in files for row in _without_header(path))
-            return
-    yield from read_rows(source)
-
-
-def _without_header(path: Path) -> Iterator[dict[str, Any]]:
-    subject = re.sub(r"(_test|_dev|_val)?\.csv(\.gz)?$", "", path.name)
-    number = 0
-    for number, cells in _cells(path):
-        if len(cells) < 4:
-            raise UsageError(
-                f"{path}, line {number}: {counted(len(cells), 'column')}; they are the question, its options, a letter"
-            )
-        yield {"question": cells[0], "choices": cells[1:-1], "answer": cells[-1], "subject": subject}
-    if not number:
-        raise UsageError(f"{path} has no rows")
-
-
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not empty, each with the number of its line."""
-    reader = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
-    try:
-        yield from ((reader.line_num, cells) for cells in reader if any(map(str.strip, cells)))
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
-
-
-def _parts(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
-    """(question, option texts, index of the right one) of one row of any known layout."""
-    question = row.get("question", row.get("ctx", row.get("prompt")))
-    if isinstance(question, dict):  # ARC's own files
-        row = {**row, "choices": question.get("choices")}
-        question = question.get("stem")
-    options = row.get("choices", row.get("options", row.get("endings")))
-    if options is None and {"A", "B"} <= row.keys():
-        options = [row[a] for a in LETTERS if a in row]
-    labels = list(LETTERS)
-    if isinstance(options, dict):  # ARC on the hub
-        labels, options = [str(x) for x in options.get("label", ())], options.get("text")
-    elif isinstance(options, list) and options and isinstance(options[0], dict):
-        labels, options = [str(o.get("label")) for o in options], [o.get("text") for o in options]
-    answer = row.get("answer", row.get("answerKey", row.get("label", row.get("target"))))
-    if question is None or not isinstance(options, list) or len(options) < 2 or answer is None:
-        there = ", ".join(map(repr, row))
-        raise UsageError(f"{where}: needs question, choices (a list, or columns A, B, …) and answer; it has {there}")
-    texts, key = [str(o).strip() for o in options], str(answer).strip()
-    if isinstance(answer, int) and key not in labels and 0 <= answer < len(texts):  # MMLU: an index, whatever the texts
-        return str(question).strip(), texts, answer
-    if key in labels[: len(texts)]:
-        return str(question).strip(), texts, labels.index(key)
-    if key in texts:
-        return str(question).strip(), texts, texts.index(key)
-    if key.isdigit() and int(key) < len(texts):
-        return str(question).strip(), texts, int(key)
-    raise UsageError(f"{where}: answer {key!r} is no letter, index or text of its {len(texts)} choices")
 
 
 ASKS = {
@@ -181,6 +112,7 @@ class TruthfulQa:
     """TruthfulQA: one true answer among common misconceptions (MC1; Lin et al. 2022).
 
     The best answer among all incorrect ones, in seeded order; `choices: binary` takes the best incorrect one only.
+    From `TruthfulQA.csv`, or from `mc_task.json` and the hub's rows, which have no best incorrect answer.
     """
 
     name, version = "truthfulqa", 2
@@ -200,10 +132,9 @@ class TruthfulQa:
         answer_with = str(options.get("answer_with", "letter"))
         self.instruction = " ".join(["Answer truthfully.", *([LETTER_ONLY] if answer_with == "letter" else [])])
         sizes = []
-        columns = ("Question", "Best Answer", "Incorrect Answers", *(("Best Incorrect Answer",) if binary else ()))
-        for number, row in enumerate(read_rows(source, columns)):
+        for number, row in enumerate(_truthful(source, binary)):
             best = str(row["Best Answer"]).strip()
-            wrong = [row["Best Incorrect Answer"]] if binary else str(row["Incorrect Answers"]).split(";")
+            wrong = [row["Best Incorrect Answer"]] if binary else row["Incorrect Answers"]
             texts = list(dict.fromkeys([best, *(str(w).strip() for w in wrong if str(w).strip())]))[: len(LETTERS)]
             Random(f"{options.get('seed', 0)}/{number}").shuffle(texts)
             sizes.append(len(texts))
@@ -218,3 +149,23 @@ class TruthfulQa:
 
     def answer(self, sample: Sample) -> str:
         return str(sample.target)
+
+
+def _truthful(source: str, binary: bool) -> Iterator[Row]:
+    """Rows with the columns of `TruthfulQA.csv`, the incorrect answers as a list."""
+    columns = ("Question", "Best Answer", "Incorrect Answers", *(("Best Incorrect Answer",) if binary else ()))
+    if "mc1_targets" not in next(read_rows(source)):
+        for row in read_rows(source, columns):
+            yield {**row, "Incorrect Answers": str(row["Incorrect Answers"]).split(";")}
+        return
+    if binary:
+        raise UsageError(f"{source} does not say which incorrect answer is the best; for binary give TruthfulQA.csv")
+    for number, row in enumerate(read_rows(source, ("question", "mc1_targets"))):
+        targets = row["mc1_targets"]
+        if isinstance(targets, dict) and isinstance(targets.get("choices"), list):  # the hub's rows
+            targets = dict(zip(targets["choices"], targets.get("labels", ())))
+        if not isinstance(targets, dict) or list(targets.values()).count(1) != 1:
+            raise UsageError(f"{source}, row {number + 1}: mc1_targets has not one answer that is right")
+        [best] = [text for text, right in targets.items() if right == 1]
+        wrong = [text for text in targets if text != best]
+        yield {"Question": row["question"], "Best Answer": best, "Incorrect Answers": wrong}

@@ -10,7 +10,8 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -84,14 +85,25 @@ def _open_all(source: str | Path) -> Iterator[tuple[str, Iterator[Row]]]:
     if str(source).startswith("hub:"):
         yield str(source), _hub_rows(str(source))
         return
-    for path in _tables_of(source):
+    for path in tables_of(source):
         yield str(path), _file_rows(path)
 
 
-def _tables_of(source: str | Path) -> list[Path]:
+def tables_of(source: str | Path) -> list[Path]:
     """The files of a path; of a folder with tables, plain text (a README, a licence) is no data."""
     files = files_of(source)
     return [p for p in files if _kind(p) != ".txt"] or files
+
+
+def labelled(rows: Iterable[Row], labels: str) -> Iterator[Row]:
+    """Rows, each with the `label` that stands in its line of another file."""
+    for number, (row, label) in enumerate(zip_longest(rows, read_lines(Path(labels).expanduser()))):
+        if row is None or label is None:
+            few, more = ("row", "labels") if row is None else ("label", "rows")
+            raise UsageError(
+                f"{labels}: a line for each row is needed, but to {counted(number, few)} there are more {more}"
+            )
+        yield {**row, "label": label.strip()}
 
 
 def files_of(source: str | Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
