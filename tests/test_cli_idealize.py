@@ -89,6 +89,9 @@ def test_apply_shows_the_overhead(poise, points, tmp_path):
     run = write_run(tmp_path / "run", [cell("m", "t", [item])])
     text = poise("idealize", "apply", run, coef)
     assert "1.50x" in text and "60.0 ms" in text and "90.0 ms" in text
+    assert all(line == line.rstrip() for line in text.splitlines()) and text.startswith("cell ")
+    assert "USD" not in text and "J ideal" not in text  # of what no cell has there is no column
+    assert "J ideal" in poise("idealize", "apply", run, coef, "--power-w", 100)
     assert "gap +30.0 ms: +20.0 ms before the first token, +10.0 ms between tokens" in text
     made = json.loads(poise("idealize", "apply", run, coef, "--power-w", 100, "--json"))
     assert made["cells"][0]["energy"]["per_request_j"] == pytest.approx(6)

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from poise import cli_options as option
-from poise.cli_print import as_table, print_json, print_lines, written
+from poise.cli_print import print_json, print_lines, written
 from poise.types import UsageError
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def apply(
     """
     from poise.plan.spec import Price
     from poise.report.idealized import applied_lines, applied_rows
+    from poise.report.terminal import table
     from poise.store.run import open_run
     from poise.understand.idealize_apply import Hardware, apply
     from poise.understand.idealize_files import read_coefficients
@@ -191,7 +192,8 @@ def apply(
     if as_json:
         print_json(done)
         return
-    option.console(140).print(as_table(applied_rows(done)))
+    head, *rows = applied_rows(done)
+    option.console(140).print(table(head, rows, right=range(1, len(head))))
     print_lines(applied_lines(done))
     written(run / "derived" / "idealized.json")
 

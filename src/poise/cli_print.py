@@ -1,4 +1,4 @@
-"""What the commands of idealized runtime and of the roofline print: lines, JSON of finite numbers, a table."""
+"""What the commands of idealized runtime and of the roofline print: lines, and JSON of finite numbers."""
 
 from __future__ import annotations
 
@@ -34,19 +34,3 @@ def _finite(value: Any) -> Any:
 def written(path: Path | None) -> None:
     if path is not None:
         print(f"written: {path}", file=sys.stderr)
-
-
-def as_table(rows: Iterable[tuple[str, ...]]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from poise.report.text import visible
-
-    head, *body = rows
-    table = Table(box=box.SIMPLE_HEAD)
-    for i, name in enumerate(head):
-        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
-    for row in body:
-        table.add_row(*(Text(visible(cell, newlines=False)) for cell in row))
-    return table

@@ -59,21 +59,34 @@ def profile_lines(found: Any, per_hour_usd: float | None) -> Iterator[str]:
         yield f"  taken for an outlier: prompt {p}, output {o}"
 
 
+_OPTIONAL = ("denoised", "USD/1k ideal", "USD/1k", "J ideal")
+
+
 def applied_rows(done: Applied) -> Iterator[tuple[str, ...]]:
-    """A header, then a row for each cell: times are means per request, cost per 1 000 requests."""
-    yield ("cell", "n", "measured", "denoised", "idealized", "overhead", "USD/1k ideal", "USD/1k", "J ideal")
-    for c in done.cells:
-        yield (
-            _name(c),
-            str(c.n),
-            seconds(c.measured_s),
-            seconds(c.denoised_s),
-            seconds(c.idealized_s),
-            ABSENT if c.overhead is None else f"{digits(c.overhead)}x",
-            _per_1000(c.cost),
-            _per_1000(c.cost_measured),
-            ABSENT if c.energy is None or c.energy.per_request_j is None else digits(c.energy.per_request_j),
-        )
+    """A header, then a row for each cell: times are means per request, cost per 1 000 requests.
+
+    What no cell has (a price, energy, points to denoise with) takes no column.
+    """
+    rows = [
+        ("cell", "n", "measured", "denoised", "idealized", "overhead", "USD/1k ideal", "USD/1k", "J ideal"),
+        *map(_applied_row, done.cells),
+    ]
+    known = [i for i, (name, *found) in enumerate(zip(*rows)) if name not in _OPTIONAL or set(found) != {ABSENT}]
+    yield from (tuple(row[i] for i in known) for row in rows)
+
+
+def _applied_row(c: CellIdeal) -> tuple[str, ...]:
+    return (
+        _name(c),
+        str(c.n),
+        seconds(c.measured_s),
+        seconds(c.denoised_s),
+        seconds(c.idealized_s),
+        ABSENT if c.overhead is None else f"{digits(c.overhead)}x",
+        _per_1000(c.cost),
+        _per_1000(c.cost_measured),
+        ABSENT if c.energy is None or c.energy.per_request_j is None else digits(c.energy.per_request_j),
+    )
 
 
 def applied_lines(done: Applied) -> Iterator[str]:
