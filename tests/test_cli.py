@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from poise.cli_study import Flags, study_from_flags
+from poise.store.run import open_run
 from poise.types import UsageError
 
 POISE = [sys.executable, "-m", "poise"]
@@ -141,6 +142,24 @@ def test_flags_make_the_study_that_plan_prints(tmp_path: Path) -> None:
     planned = json.loads(poise("plan", tmp_path / "s.yaml", "--json").stdout)
     assert planned["requests"] == 2 * 2 * 3
     assert {c["load"] for c in planned["cells"]} == {"batch 2", "batch 4"}
+
+
+def test_sampling_by_flags_comes_last(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "{models: [{name: x, source: {api: x}}], deployments: [scripted], generation: {temperature: 0.2, draws: 5},"
+        " overrides: [{when: {task: mini-qa}, generation: {temperature: 0.3, stop: [x]}}],"
+        " tasks: [{task: mini-qa, limit: 3, generation: {draws: 4, top_p: 0.9}}]}"
+    )
+    done = poise("run", "-q", file, "--temperature", "0.7", "--draws", "2", "-o", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "r")
+    asked = list(run.cells()[0].requests())
+    assert {(r.temperature, r.top_p, r.stop) for r in asked} == {(0.7, 0.9, ("x",))}
+    assert sorted(r.draw for r in asked) == [0, 0, 0, 1, 1, 1]
+    assert len({r.seed for r in asked}) == 6, "each draw has a seed of its own"
+    wrong = poise("plan", file, "--temperature", "nan")
+    assert wrong.returncode == 2 and wrong.stderr == "poise: command line: temperature: expected float >= 0.0\n"
 
 
 @pytest.mark.parametrize(

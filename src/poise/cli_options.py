@@ -65,6 +65,12 @@ loads = options(
     ),
 )
 max_tokens = click.option("--max-tokens", type=COUNT, metavar="N", help="Longest answer in tokens.")
+sampling = options(
+    click.option(
+        "--temperature", type=NOT_NEGATIVE, metavar="T", help="Of sampling; 0: greedy. Default: the task's, mostly 0."
+    ),
+    click.option("--draws", type=COUNT, metavar="N", help="Answers to each item, e.g. for pass@k."),
+)
 limit = click.option(
     "--limit", type=COUNT, metavar="N", help="Items a task, drawn by seed; raising it asks only new ones."
 )
@@ -88,6 +94,7 @@ study = options(
     click.option("--data", multiple=True, metavar="[TASK=]PATH[,PATH]", help="A task's data."),
     loads,
     max_tokens,
+    sampling,
     click.option("--prompt-tokens", type=COUNT, metavar="N", help="Prompt length of task synthetic."),
     click.option("--output-tokens", type=COUNT, metavar="N", help="Answer length of task synthetic."),
     limit,

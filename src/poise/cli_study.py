@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from poise.plan.positions import Document
 from poise.plan.read import MAX_CLIENT_PROCESSES, load_study, short_name, study_builtins, study_from, to_yaml
-from poise.plan.spec import Study
+from poise.plan.spec import Generation, Study
 from poise.registry import did_you_mean
 from poise.types import UsageError
 
@@ -48,6 +48,8 @@ class Flags(Struct, frozen=True, kw_only=True):
     reference: str | None = None
     requests: int | None = None
     max_tokens: int | None = None
+    temperature: float | None = None
+    draws: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     limit: int | None = None
@@ -237,9 +239,7 @@ def _adjust(study: Study, flags: Flags) -> Study:
         study = structs.replace(study, tasks=[structs.replace(t, limit=flags.limit) for t in study.tasks])
     if flags.balance is not None:
         study = structs.replace(study, tasks=[structs.replace(t, balance=flags.balance) for t in study.tasks])
-    if flags.max_tokens is not None:
-        tasks = [structs.replace(t, generation={**t.generation, "max_tokens": flags.max_tokens}) for t in study.tasks]
-        study = structs.replace(study, tasks=tasks)
+    study = _sampled(study, flags)
     if flags.allow_keys:
         deployments = [
             structs.replace(d, options={**d.options, "allow_key": list(flags.allow_keys)})
@@ -256,6 +256,21 @@ def _adjust(study: Study, flags: Flags) -> Study:
     if study.repeats < 1:
         raise UsageError("--repeats must be at least 1")
     return study
+
+
+def _sampled(study: Study, flags: Flags) -> Study:
+    """Lengths, temperature and draws said by flags, for all tasks and over what the file's overrides say of them."""
+    said = {name: getattr(flags, name) for name in ("max_tokens", "temperature", "draws")}
+    said = {name: value for name, value in said.items() if value is not None}
+    Document(None, "command line").convert((), said, Generation)
+    return structs.replace(
+        study,
+        tasks=[structs.replace(t, generation={**t.generation, **said}) for t in study.tasks],
+        overrides=[
+            structs.replace(o, generation={k: v for k, v in o.generation.items() if k not in said})
+            for o in study.overrides
+        ],
+    )
 
 
 def _client_processes(word: str) -> int | Literal["auto"]:

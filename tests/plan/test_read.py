@@ -73,6 +73,10 @@ def test_lists_sweep_in_loads_only(tmp_path: Path) -> None:
             ["exclude each other"],
         ),
         (GOOD + "generation: {temperatur: 1}\n", ["did you mean 'temperature'"]),
+        (GOOD + "generation: {temperature: -1}\n", ["s.yaml:4:14", "temperature: expected float >= 0.0"]),
+        (GOOD + "generation: {deadline_s: .inf}\n", ["deadline_s: expected float <= 1000000.0"]),
+        (GOOD + "generation: {top_p: 1.5}\n", ["top_p: expected float <= 1.0"]),
+        (GOOD + "overrides: [{when: {task: sst2}, generation: {draws: 0}}]\n", ["draws: expected int >= 1"]),
     ],
 )
 def test_mistakes_are_one_sentence_with_a_place(tmp_path: Path, text: str, parts: list[str]) -> None:

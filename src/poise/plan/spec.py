@@ -6,9 +6,9 @@ CONTRACT §1 describes the fields. `plan/read.py` turns YAML, TOML and dicts int
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 SCHEMA = 1
 
@@ -68,15 +68,15 @@ class Deployment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
 class Generation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How to generate; `None` = the task's own value."""
 
-    max_tokens: int | None = None
-    min_tokens: int = 0
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0)] = 0
     ignore_eos: bool = False
     """Write exactly `max_tokens`: no end of text, no stop string ends an answer before."""
-    temperature: float | None = None
-    top_p: float = 1.0
+    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     stop: list[str] | None = None
-    draws: int = 1
-    deadline_s: float = 120.0
+    draws: Annotated[int, Meta(ge=1)] = 1
+    deadline_s: Annotated[float, Meta(gt=0, le=1e6)] = 120.0
 
 
 class TaskUse(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
