@@ -150,7 +150,7 @@ def test_a_tokenizer_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     for name, said in (
         (tmp_path, "no tokenizer.json"),
-        (tmp_path / "m.gguf", "GGUF files are not read"),
+        (tmp_path / "m.gguf", "GGUF files are not read; give the folder or the hub name of the model"),
         ("./x", "is no folder"),
     ):
         with pytest.raises(UsageError, match=said):

@@ -66,7 +66,10 @@ def find(name: str, base_dir: str = ".") -> Path:
     if path.name == "tokenizer.json" and path.is_file():
         return path.parent.resolve()
     if path.suffix == ".gguf":
-        raise UsageError(f"tokenizer {name!r}: those in GGUF files are not read; give the folder that it was made from")
+        raise UsageError(
+            f"tokenizer {name!r}: those in GGUF files are not read; give the folder or the hub name of the model that "
+            "the file was made from (it has a tokenizer.json)"
+        )
     if path.is_file() or name.startswith((".", "/", "~")):
         raise UsageError(f"tokenizer {name!r} is no folder with a tokenizer.json; give the folder of the served model")
     try:
