@@ -30,7 +30,7 @@ TASKS = {
     "gsm8k": "poise.tasks.gsm8k:Gsm8k",
     "squad": "poise.tasks.squad:Squad",
     "classification": "poise.tasks.classification:Classification",
-    "nli": "poise.tasks.classification:Nli",
+    "nli": "poise.tasks.nli:Nli",
     "multiple-choice": "poise.tasks.choice:MultipleChoice",
     "three-tasks": "poise.tasks.choice:ThreeTasks",
     "truthfulqa": "poise.tasks.choice:TruthfulQa",

@@ -1,11 +1,13 @@
-"""Any labelled file (TSV, CSV, JSONL, hub): one column of text, one of labels; and pairs of sentences (NLI)."""
+"""Any labelled file (TSV, CSV, JSONL, hub): columns of text and one of labels, or labels in a second file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
-from poise.tasks.data import need, read_rows, text_of
+from poise.tasks.data import Row, labelled, need, read_lines, read_rows
 from poise.types import Sample, UsageError
 
 METRICS = ("accuracy", "f1.macro", "precision.macro", "recall.macro", "matthews")
@@ -13,9 +15,11 @@ MOST_LABELS = 100
 
 
 class Classification:
-    """Any labelled texts; options `text` and `label` name the columns.
+    """Any labelled texts; options `text` and `label` name the columns: `text: "title,body"` takes two.
 
-    `labels: {"0": bad, "1": good}` gives numbers their words.
+    Where both are numbers (`label: 1`, `text: "2,3"`) the file has no header (AG News). `data: [texts, labels]` takes
+    labels from a second file, a line for each (tweet_eval). `labels: {"0": bad, "1": good}`, or a file of lines with
+    number and word, gives numbers their words.
     """
 
     name, version = "classification", 1
@@ -28,10 +32,12 @@ class Classification:
     options = ("text", "label", "labels")
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
-        source = need(data, self.name, "labelled.csv")
-        text, label = str(options.get("text", "text")), str(options.get("label", "label"))
-        words = _words(options.get("labels"))
-        rows = [(str(row[text]).strip(), str(row[label]).strip()) for row in read_rows(source, (text, label))]
+        texts, label = str(options.get("text", "text")).split(","), str(options.get("label", "label"))
+        words, source = _words(options.get("labels")), ", ".join([data] if isinstance(data, str) else data or ())
+        rows = [
+            ("\n".join(str(row[text]).strip() for text in texts), str(row[label]).strip())
+            for row in _rows(data, texts, label)
+        ]
         choices = tuple(dict.fromkeys(words.get(value, value) for value in sorted({value for _, value in rows})))
         if not 2 <= len(choices) <= MOST_LABELS:
             raise UsageError(
@@ -49,9 +55,30 @@ class Classification:
         return str(sample.target)
 
 
+def _rows(data: Any, texts: list[str], label: str) -> Iterator[Row]:
+    columns = (*texts, label)
+    if isinstance(data, list | tuple) and len(data) == 2:
+        path = Path(str(data[0])).expanduser()
+        lines = path.suffix.lower() == ".txt"
+        yield from labelled(({"text": line} for line in read_lines(path)) if lines else read_rows(path), str(data[1]))
+        return
+    source = need(data, "classification", "labelled.csv")
+    rows = read_rows(source, header=not all(column.isdigit() for column in columns))
+    first = next(rows)
+    if missing := [column for column in columns if column not in first]:
+        raise UsageError(
+            f"{source} has no column {missing[0]!r}; it has {', '.join(map(repr, first))}: name its columns with "
+            "-T text=… -T label=… (by number, from 1, where it has no header)"
+        )
+    yield from chain([first], rows)
+
+
 def _words(labels: Any) -> dict[str, str]:
     if labels is None:
         return {}
+    if isinstance(labels, str):
+        pairs = (line.split(maxsplit=1) for line in read_lines(Path(labels).expanduser()) if line.strip())
+        return {pair[0]: pair[-1].strip() for pair in pairs}
     if not isinstance(labels, dict):
         raise UsageError(f'classification: labels must be a mapping such as {{"0": bad, "1": good}}, not {labels!r}')
     return {str(k): str(v) for k, v in labels.items()}
@@ -60,56 +87,3 @@ def _words(labels: Any) -> dict[str, str]:
 def _listed(sample: Sample) -> str:
     *most, last = sample.choices or ("",)
     return f"{', '.join(most)} or {last}"
-
-
-LABELS = ("entailment", "neutral", "contradiction")
-
-
-class Nli:
-    """Does one sentence entail, contradict or leave open another (SNLI, MNLI)?
-
-    The published TSV or JSONL (`sentence1`, `sentence2`, `gold_label`) or the hub's columns.
-
-    Pairs whose annotators did not agree ("-", −1) have no gold label and are left out, as everybody does.
-    """
-
-    name, version = "nli", 1
-    instruction = (
-        "Does the first sentence entail the second, contradict it, or neither (neutral)? Answer with one word."
-    )
-    answer_prefix = "Relation (entailment, neutral or contradiction):"
-    extract = "label"
-    metrics = METRICS
-    modes = ("generate", "choice")
-    chance, n_ref, max_tokens = 1 / 3, 2.0, 16
-    options: tuple[str, ...] = ()
-
-    def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
-        source = need(data, self.name, "dev_matched.tsv, or hub:stanfordnlp/snli:test")
-        for number, row in enumerate(read_rows(source)):
-            first, second = (
-                _column(row, source, number, "sentence1", "premise"),
-                _column(row, source, number, "sentence2", "hypothesis"),
-            )
-            gold = str(row.get("gold_label", row.get("label"))).strip().lower()
-            if gold in ("-", "-1"):
-                continue
-            label = LABELS[int(gold)] if gold in ("0", "1", "2") else gold
-            if label not in LABELS:
-                raise UsageError(f"{source}, row {number + 1}: label {gold!r} is none of {', '.join(LABELS)}")
-            fields = {"first": first, "second": second, "label": label}
-            category = f"genre={row['genre']}" if row.get("genre") else None
-            yield Sample(str(row.get("pairID", number)), fields, label, LABELS, category)
-
-    def question(self, sample: Sample) -> str:
-        return f"First: {sample.fields['first']}\nSecond: {sample.fields['second']}"
-
-    def answer(self, sample: Sample) -> str:
-        return str(sample.target)
-
-
-def _column(row: dict[str, Any], source: str, number: int, *names: str) -> str:
-    for name in names:
-        if name in row:
-            return text_of(row, name, f"{source}, row {number + 1}")
-    raise UsageError(f"{source} has no column {' or '.join(map(repr, names))}; it has {', '.join(map(repr, row))}")

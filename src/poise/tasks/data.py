@@ -60,14 +60,17 @@ def kind_of(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def read_rows(source: str | Path, columns: Sequence[str] = (), null: bool = False) -> Iterator[Row]:
+def read_rows(
+    source: str | Path, columns: Sequence[str] = (), null: bool = False, header: bool = True
+) -> Iterator[Row]:
     """Yield the rows of a file, a folder of files or a hub data set; every name in `columns` must be a column.
 
+    Without `header` the columns of TSV and CSV are named by their numbers, from 1.
     Raises UsageError for a missing file, no rows, a missing column, null there unless `null` allows it, or a malformed
     line (file and line number).
     """
     empty = True
-    for path, rows in _open_all(source):
+    for path, rows in _open_all(source, header):
         for number, row in enumerate(rows):
             if number == 0:
                 _check_columns(path, row, columns)
@@ -81,12 +84,12 @@ def read_rows(source: str | Path, columns: Sequence[str] = (), null: bool = Fals
         raise UsageError(f"{source} has no rows")
 
 
-def _open_all(source: str | Path) -> Iterator[tuple[str, Iterator[Row]]]:
+def _open_all(source: str | Path, header: bool) -> Iterator[tuple[str, Iterator[Row]]]:
     if str(source).startswith("hub:"):
         yield str(source), _hub_rows(str(source))
         return
     for path in tables_of(source):
-        yield str(path), _file_rows(path)
+        yield str(path), _file_rows(path, header)
 
 
 def tables_of(source: str | Path) -> list[Path]:
@@ -142,19 +145,19 @@ def _check_columns(path: str, row: Row, columns: Sequence[str]) -> None:
             )
 
 
-def _file_rows(path: Path) -> Iterator[Row]:
+def _file_rows(path: Path, named: bool) -> Iterator[Row]:
     kind = _kind(path)
     if kind == ".tsv":
-        return _separated(path, "\t", csv.QUOTE_NONE)
+        return _separated(path, "\t", csv.QUOTE_NONE, named)
     if kind == ".csv":
-        return _separated(path, ",", csv.QUOTE_MINIMAL)
+        return _separated(path, ",", csv.QUOTE_MINIMAL, named)
     if kind in (".jsonl", ".ndjson"):
         return _json_lines(path)
     if kind == ".json":
         return _json_documents(path)
     if kind == ".txt":
         if "\t" in next(read_lines(path), ""):  # SNLI and MultiNLI are published so
-            return _separated(path, "\t", csv.QUOTE_NONE)
+            return _separated(path, "\t", csv.QUOTE_NONE, named)
         return ({"text": line} for line in read_lines(path))
     raise UsageError(f"{path}: unknown kind of data file {kind!r}; there are: {', '.join(SUFFIXES)} (and .gz of each)")
 
@@ -191,7 +194,7 @@ def read_lines(path: Path) -> Iterator[str]:
             yield line.rstrip("\r\n")
 
 
-def _separated(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
+def _separated(path: Path, delimiter: str, quoting: int, named: bool) -> Iterator[Row]:
     lines = (line + "\n" for line in read_lines(path))
     reader = csv.reader(lines, delimiter=delimiter, quoting=cast(Any, quoting), strict=quoting != csv.QUOTE_NONE)
     header: list[str] = []
@@ -201,8 +204,9 @@ def _separated(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
             if not cells:
                 continue
             if not header:
-                header = [name.strip() for name in cells]
-                continue
+                header = [name.strip() if named else str(k) for k, name in enumerate(cells, 1)]
+                if named:
+                    continue
             if len(cells) != len(header):
                 raise UsageError(
                     f"{path}, line {reader.line_num}: {counted(len(cells), 'column')}, "
