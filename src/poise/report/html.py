@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from poise.report import charts, numbers
+from poise.report import charts, judges, numbers
 from poise.report import grid as shape
 from poise.report import page as view
 from poise.report.text import cap, visible
@@ -65,6 +65,7 @@ def _jinja() -> Environment:
     environment.globals |= {
         "new_notes": shape.Notes, "superscript": shape.superscript, "cells_of": view.table_cells,
         "score_name": shape.score_name, "group_scores": shape.group_scores,
+        "judge_heads": judges.heads, "judge_key": judges.key,
         "scored": lambda e: " ".join(numbers.scored("", e)).strip(),
         "balanced": lambda e: view.score(e.value), "balanced_interval": view.score_interval, "plain": view.score,
         "share": view.share,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from poise.report import grid as shape
-from poise.report import numbers
+from poise.report import judges, numbers
 from poise.report.grid import Grid, Notes, System
 from poise.report.text import visible
 from poise.types import CellSummary, Estimate, Summary
@@ -53,6 +53,15 @@ def _page(summary: Summary) -> Iterable[str]:
     yield from _lines(*_balanced(table))
     yield "\n## Speed and memory\n"
     yield from _lines(*_speed(summary, table))
+    if told := judges.judges(summary):
+        yield "\n## Judges\n"
+        names = judges.heads(told)
+        rows = [
+            [escape(judge), *(escape(numbers.with_interval(of[n])) if n in of else "" for n in names)]
+            for judge, of in told.items()
+        ]
+        yield from _lines(["judge", *map(escape, names)], rows)
+        yield f"\n{escape(judges.key(told))}"
     if found := shape.doubts(summary):
         yield "\n## Checks\n"
         for doubt in found:

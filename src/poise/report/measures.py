@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import takewhile
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from poise.report import numbers
-from poise.report.grid import NOTHING, Grid, short_names
+from poise.report.grid import Grid, short_names
 from poise.report.text import visible
 from poise.types import CellSummary, Estimate
 
@@ -20,25 +21,29 @@ def measures(cell: CellSummary) -> dict[str, Estimate]:
 
 def others(table: Grid, console: Console) -> RenderableType | None:
     """A line a system with every metric but the primary one; None unless there is one task and such a metric."""
-    from poise.report.terminal import measured
-    from poise.report.terminal import table as drawn
-
     if len(table.tasks) != 1:
         return None
     cells = {k: cell for k, s in zip(_labels(table), table.systems) if (cell := s.cells.get(table.tasks[0]))}
-    rest = list(dict.fromkeys(name for c in cells.values() for name in measures(c) if name != c.primary))
-    bands: list[RenderableType] = []
+    return bands("", {k: {n: e for n, e in measures(c).items() if n != c.primary} for k, c in cells.items()}, console)
+
+
+def bands(head: str, rows: Mapping[str, Mapping[str, Estimate]], console: Console) -> RenderableType | None:
+    """Rows of estimates by name, in as many tables below each other as the width asks; None without any estimate."""
+    from poise.report.terminal import measured, table
+
+    rest = list(dict.fromkeys(name for found in rows.values() for name in found))
+    made: list[RenderableType] = []
     while rest:
         taken = len(rest)
         while True:
-            rows = [[k, *(_value(c.estimates.get(n, NOTHING)) for n in rest[:taken])] for k, c in cells.items()]
-            band = drawn(["", *rest[:taken]], rows)
+            shown = [[k, *(_value(found[n]) if n in found else "" for n in rest[:taken])] for k, found in rows.items()]
+            band = table([head, *rest[:taken]], shown)
             if taken == 1 or measured(band, console) <= console.width:
                 break
             taken -= 1
-        bands += ["", band] if bands else [band]
+        made += ["", band] if made else [band]
         rest = rest[taken:]
-    return Group(*bands) if bands else None
+    return Group(*made) if made else None
 
 
 def _labels(table: Grid) -> list[str]:

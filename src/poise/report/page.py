@@ -13,6 +13,7 @@ from poise.report import numbers
 from poise.report.facts import RunFacts, run_facts
 from poise.report.glossary import GLOSSARY, SECTIONS, place, section
 from poise.report.grid import Grid, Notes, System
+from poise.report.judges import judges
 from poise.report.plots import Look, look, overall, task_cost, task_deadline, task_distribution, task_energy, task_plane
 from poise.report.samples import Answer, Asked, Item, asked, chosen, items, verdict
 from poise.report.sweep import Sweep, sweeps
@@ -129,6 +130,7 @@ class Page(Struct):
     taus: list[tuple[str, str]]
     tasks: list[TaskView]
     sweeps: list[Sweep]
+    judges: dict[str, dict[str, Estimate]]
     doubts: list[shape.Doubt]
     signature: str
     runs: list[RunFacts]
@@ -160,6 +162,7 @@ def page(summary: Summary, runs: Sequence[Run]) -> Page:
         unbalanced="; ".join(dict.fromkeys(s.overall.balanced.reason or "" for s in table.systems if s.overall)),
         tasks=[_task(i, t, names[t], systems, cells.get(t, []), limit) for i, t in enumerate(table.tasks)],
         sweeps=sweeps(summary),
+        judges=judges(summary),
         doubts=shape.doubts(summary),
         signature=shape.signature(summary),
         runs=[run_facts(run) for run in runs],

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poise.report import grid as shape
-from poise.report import numbers
+from poise.report import judges, numbers
 from poise.report.grid import Grid, Notes, System
 from poise.report.measures import others
 from poise.report.speeds import speeds, unscored
@@ -50,6 +50,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         lines.append(hanging(f"{shape.superscript(number)} ", Text(note), "dim"))
     if not unscored(summary) and (more := others(table, console)) is not None:
         lines += ["", more]
+    if (judged := judges.drawn(summary, console)) is not None:
+        lines += ["", judged[0], Text(judged[1], "dim")]
     if "load" in table.varying and not unscored(summary):
         lines += ["", speeds(summary, console), rates]
     if summary.verdict.text:
