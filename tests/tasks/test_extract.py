@@ -46,6 +46,31 @@ def test_labels_that_are_numbers():
     assert extract("label", "12", stars) is None and extract("label", "Label: 3.", stars) == "3"
 
 
+CITIES = Sample("1", {"options": ["Oslo", "Paris", "Not known", "New York"]}, "B", ("A", "B", "C", "D"))
+
+
+@pytest.mark.parametrize("extractor", ["label", "letter"])
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        # the words of an option, and nothing else, are its letter
+        ("Paris", "B"), ("**New York.**", "D"), ("The answer is: not known", "C"), ("Answer: Paris.", "B"),
+        ("Paris, not Oslo", None), ("It is in Paris", None), ("The answer is not Oslo", None), ("Paris\nOslo", None),
+        # "A:" before the words of another option may stand for "Answer:"
+        ("A: Paris", None), ("The correct option is D. Oslo", None), ("a) Not known\n\nBecause it is open", None),
+        ("B: Paris", "B"), ("A: Rome", "A"), ("The answer is B. Paris\nA: Oslo", "B"), ("B", "B"),
+        ("A: Paris\n\nThe correct answer is B: Paris", "B"),
+    ],
+)  # fmt: skip
+def test_a_letter_and_the_words_of_the_options(extractor, text, want):
+    assert extract(extractor, text, CITIES) == want
+
+
+def test_options_of_the_same_words_say_nothing():
+    twice = Sample("1", {"options": ["Oslo", "Oslo", "Rome"]}, "B", ("A", "B", "C"))
+    assert extract("letter", "Oslo", twice) is None and extract("letter", "B. Oslo", twice) == "B"
+
+
 def test_label_in_other_scripts_and_longest_first():
     assert extract("label", "这是正面的。", Sample("1", {}, "正面", ("正面", "负面"))) == "正面"
     assert extract("label", "这不正面", Sample("1", {}, "正面", ("正面", "负面"))) is None
@@ -128,6 +153,24 @@ def test_stops_cut_and_lines():
     assert extract("code", "Sure:\n```python\nx = 1\n```\nDone", OPEN) == "x = 1"
 
 
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("Sure! Here's the translation from Chinese to English:\n\nThe train is late.", "The train is late."),
+        ("Here is the sentence in Chinese:\n火车晚点了。", "火车晚点了。"),
+        ("**Translation:**\nThe train is late.\n\n(Note: literal)", "The train is late."),
+        ("以下是译文：\n火车晚点了。", "火车晚点了。"),
+        # a line of the text itself may end in a colon, and nothing may follow
+        ("He said:\n\nNote that this is a literal version.", "He said:"),
+        ("Here is what he said:\n(Note: literal)", "Here is what he said:"),
+        ("Here is the text:", "Here is the text:"),
+        ("The translation was lost.\nOr found.", "The translation was lost."),
+    ],
+)
+def test_a_line_that_only_announces_is_not_the_first(text, want):
+    assert extract("first_line", text, OPEN) == want
+
+
 @pytest.mark.parametrize("mark", ["think", "thinking"])
 def test_reasoning_is_no_answer(mark):
     thought = f"<{mark}>\nThe answer is A? No: positive, or 3.\n\n</{mark}>\n\n"
@@ -148,6 +191,17 @@ def test_reasoning_is_no_answer(mark):
         ("The answer to the question is Paris.", "Paris"), ("答案：北京", "北京"),
         ("The answer is: **Denver Broncos**.", "Denver Broncos"), ("Answers differ", "Answers differ"),
         ("The question is unanswerable.", ""), ("Unanswerable", ""), ("", ""), ("Answer: no answer", ""),
+        # as chat models say it, cut at the token limit or not
+        ("The passage does not state who led the army.", ""), ("The text doesn’t mention it", ""),
+        ("The passage does not explicitly state which year the bridge was", ""), ("It is not specified.", ""),
+        ("文中没有提到这座桥的年份。", ""),
+        ("The manager is:\n\nJane Roe, since 2010", "Jane Roe, since 2010"), ("Answer:\nParis", "Paris"),
+        ("He said:", "He said:"),
+        ("The passage does not name him, but says the mayor.", "The passage does not name him, but says the mayor"),
+        ("The passage does not only mention Rome.", "The passage does not only mention Rome"),
+        ("The text of the treaty", "The text of the treaty"),
+        ("The passage does not state it. It was 1932.", "The passage does not state it. It was 1932"),
+        ("文章没有提到年份，但提到了桥", "文章没有提到年份，但提到了桥"),
     ],
 )  # fmt: skip
 def test_span(text, want):

@@ -40,7 +40,7 @@ class MultipleChoice:
     (index, letter, text, or true and false: yes and no). `data: [questions, labels]` where answers have their own file.
     """
 
-    name, version = "multiple-choice", 2
+    name, version = "multiple-choice", 3
     instruction = ""
     answer_prefix = "Answer:"
     extract = "label"
@@ -80,7 +80,7 @@ class ThreeTasks:
     written. One cell each; with `generation: {min_tokens: 256, max_tokens: 256}` all write equally much.
     """
 
-    name, version = "three-tasks", 1
+    name, version = "three-tasks", 2
     instruction = ""
     answer_prefix = "Answer:"
     extract = "letter"
@@ -115,7 +115,7 @@ class TruthfulQa:
     From `TruthfulQA.csv`, or from `mc_task.json` and the hub's rows, which have no best incorrect answer.
     """
 
-    name, version = "truthfulqa", 2
+    name, version = "truthfulqa", 3
     instruction = "Answer truthfully."
     answer_prefix = "Answer:"
     extract = "label"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from poise.registry import did_you_mean
-from poise.tasks.extract_choice import label, letter
+from poise.tasks.extract_choice import are_letters, label, letter
 from poise.tasks.extract_math import final_number, formula, number
 from poise.types import Sample, UsageError
 
@@ -31,6 +31,30 @@ NAMES = (
 _FENCE = re.compile(r"^```[\w+-]*[ \t]*\n?(.*?)(?:\n?```|\Z)", re.DOTALL | re.MULTILINE)
 _THOUGHT = re.compile(r"\s*(?:<think(?:ing)?>|\[THINK\])", re.IGNORECASE)
 _THOUGHT_ENDS = re.compile(r"</think(?:ing)?>|\[/THINK\]", re.IGNORECASE)
+
+
+_ANNOUNCES = re.compile(
+    r"\W*(?:(?:sure|certainly|of course|okay|ok|absolutely)\b.*"
+    r"|here(?:['’]s| is| are)\b.*\b(?:translat|version|sentence|text|answer).*"
+    r"|(?:(?:the|my|in) )?(?:\w+ ){0,2}translat(?:ion|ed)\b.{0,60}|以下是.*|.{0,8}(?:译文|翻译).{0,8})[:：]\W*",
+    re.IGNORECASE,
+)
+"""A line that only says what the next one is."""
+_COLON = re.compile(r".*[:：]\W*")
+_NO_ANSWER = re.compile(
+    r"\W*(?:(?:the|this) question is )?"
+    r"(?:unanswerable|no[ -]answer|(?:it |this )?cannot be answered|not answerable|无法回答)"
+    # "The passage does not state who …", unless it goes on to an answer ("…, but …", or another sentence).
+    r"|\W*(?:(?:the|this) (?:given |provided )?(?:passage|text|context|paragraph|article)(?: provided| given| above)? "
+    r"(?:does(?: not|n['’]t)|did(?: not|n['’]t)) (?:(?!only)\w+ly )?"
+    r"(?:say|state|specify|mention|provide|contain|give|indicate|include|answer|tell|describe|identify|name)\b"
+    r"|(?:it|this|that|the answer) is not (?:(?!only)\w+ly )?(?:mentioned|stated|specified|given|provided)\b)"
+    r"(?!.*(?:\b(?:but|however|although|though|except)\b|[.!?;] (?!(?:it|the \w+) does(?: not|n['’]t)\b)))"
+    r"|\W*(?:这篇|该)?(?:文章|文中|本文|段落|短文)[里中]?并?(?:没有|未)(?:明确)?(?:提到|提及|说明|指出|给出)"
+    r"(?!.*[但只而过。].)",
+    re.IGNORECASE,
+)
+"""How a text says that the passage has no answer."""
 
 
 def extract(name: str, text: str, sample: Sample, stop: Sequence[str] = ()) -> str | None:
@@ -57,7 +81,13 @@ def _text(text: str, sample: Sample) -> str | None:
 
 
 def _first_line(text: str, sample: Sample) -> str | None:
-    return next((line.strip() for line in unfence(text).splitlines() if line.strip()), None)
+    return _line(text, _ANNOUNCES)
+
+
+def _line(text: str, lead: re.Pattern[str]) -> str | None:
+    """The first line that is not empty; the second where the first only leads to it."""
+    lines = [line.strip() for line in unfence(text).splitlines() if line.strip()]
+    return lines[bool(len(lines) > 1 and lead.fullmatch(lines[0]))] if lines else None
 
 
 def unfence(text: str) -> str:
@@ -70,31 +100,36 @@ def unfence(text: str) -> str:
 
 
 def _span(text: str, sample: Sample) -> str | None:
-    """The first line without quotes or a lead such as "Answer:"; "" where the text says that there is no answer.
+    """The first line without quotes or a lead such as "Answer:"; "" where it says that the passage has no answer.
 
     An empty text is "" too: so the official SQuAD predictions say "no answer".
     """
-    line = _first_line(text, sample) or ""
+    line = _line(text, _COLON) or ""
     line = re.sub(
         r"^\W*(?:(?:the |final |short |correct )*answer(?:\s+to (?:the|this) question)?(?:\s+is\b|[\s*_]*:)[\s*_:]*"
         r"|答案(?:是|：|:))(?=\S)",
         "", line, flags=re.IGNORECASE,
     )  # fmt: skip
-    if re.match(
-        r"\W*(?:(?:the|this) question is )?(?:unanswerable|no[ -]answer|(?:it |this )?cannot be answered|not answerable"
-        r"|无法回答)",
-        line, re.IGNORECASE,
-    ):  # fmt: skip
+    if _NO_ANSWER.match(line):
         return ""
     return line.removesuffix(".").strip("\"'“”‘’*` ").removesuffix(".").rstrip()
 
 
 def _label(text: str, sample: Sample) -> str | None:
-    return label(unfence(text), tuple(sample.choices or ()))
+    choices, text = tuple(sample.choices or ()), unfence(text)
+    return letter(text, choices, _options(sample)) if are_letters(choices) else label(text, choices)
 
 
 def _letter(text: str, sample: Sample) -> str | None:
-    return letter(unfence(text), sample.choices or ())
+    return letter(unfence(text), sample.choices or (), _options(sample))
+
+
+def _options(sample: Sample) -> Sequence[str]:
+    """What the letters stand for, where the item says so."""
+    options = sample.fields.get("options")
+    if isinstance(options, list | tuple) and len(options) == len(sample.choices or ()):
+        return [str(option) for option in options]
+    return ()
 
 
 def _number(text: str, sample: Sample) -> str | None:

@@ -8,7 +8,7 @@ is"), unless another follows it by "or", "and", "/"; else the one behind the las
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from poise.tasks.extract_math import boxed
@@ -35,7 +35,7 @@ _NEGATION = re.compile(
 
 def label(text: str, choices: tuple[str, ...]) -> str | None:
     """The one of `choices` that the text answers with."""
-    if choices and all(len(c) == 1 and c.isalpha() and c.isascii() for c in choices):
+    if are_letters(choices):
         return letter(text, choices)
     words = "|".join(re.escape(c) for c in sorted(choices, key=len, reverse=True) if c)
     if not words:
@@ -48,6 +48,10 @@ def label(text: str, choices: tuple[str, ...]) -> str | None:
         rest = text[stated[-1].end() :].strip(" \t\n:*")
         found = _label(rest.partition("\n")[0], words)
     return None if found is None else by_name.get(found.casefold(), found)
+
+
+def are_letters(choices: Sequence[str]) -> bool:
+    return bool(choices) and all(len(c) == 1 and c.isalpha() and c.isascii() for c in choices)
 
 
 def _label(text: str, words: str) -> str | None:
@@ -70,8 +74,27 @@ def _label(text: str, words: str) -> str | None:
     return first.group(1)
 
 
-def letter(text: str, choices: Iterable[str]) -> str | None:
-    """The one option letter: alone, marked as in "(B)", "B.", "**B**", or after "answer is"; None if two differ."""
+def letter(text: str, choices: Sequence[str], options: Sequence[str] = ()) -> str | None:
+    """The one option letter; of a text that is word for word one of `options` that option's.
+
+    None where the letter stands before the words of another option: of "A: Paris" with Paris as B it is not known
+    whether option A is meant, or "A:" for "Answer:".
+    """
+    found, words = _letter(text, choices), [_words(option) for option in options]
+    said = {w: choice for choice, w in zip(choices, words) if len(w) > 1 and words.count(w) == 1}
+    if found is None:
+        lead = _LEAD.match(text)
+        return said.get(_words(text)) or said.get(_words(text[lead.end() if lead else 0 :]))
+    behind = re.findall(rf"(?<!\w){found}[).:]+[*_]*\s+([^\n]+)", text, re.IGNORECASE)
+    return None if any(said.get(_words(line), found) != found for line in behind) else found
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _letter(text: str, choices: Iterable[str]) -> str | None:
+    """The one letter: alone, marked as in "(B)", "B.", "**B**", or after "answer is"; None if two differ."""
     letters = [c for c in choices if len(c) == 1] or list("ABCDEFGHIJ")
     known = {c.casefold(): c for c in letters}
     text = _bare(text)

@@ -20,7 +20,7 @@ class Bbq:
     is not. Items of which that cannot be said from the row keep their accuracy and have no bias score.
     """
 
-    name, version = "bbq", 2
+    name, version = "bbq", 3
     instruction = ""
     answer_prefix = "Answer:"
     extract = "label"

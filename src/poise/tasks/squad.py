@@ -16,7 +16,7 @@ class Squad:
     A question without an answer has the target "" and wants "unanswerable".
     """
 
-    name, version = "squad", 1
+    name, version = "squad", 2
     instruction = "Answer the question with a few words copied from the passage."
     answer_prefix = "Answer:"
     extract = "span"

@@ -42,7 +42,7 @@ class Translation:
     shifted phrases takes 1 to 10 ms a sentence of 25 words and seconds where one is very long; the rest takes 1 ms.
     """
 
-    name, version = "translation", 1
+    name, version = "translation", 2
     instruction = ""
     answer_prefix = "Translation:"
     extract = "first_line"
