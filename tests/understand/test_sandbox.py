@@ -189,6 +189,17 @@ def test_attacks_are_contained(run, attack):
     assert not Path("/usr/planted").exists()
 
 
+def test_an_ordinary_users_code_gets_no_namespaces_of_its_own():
+    """There it could mount file systems in memory, which no limit of resources counts."""
+    bwrap = shutil.which("bwrap") or pytest.skip("another sandbox")
+    ordinary = {"user": ORDINARY, "group": ORDINARY, "extra_groups": []} if os.geteuid() == 0 else {}
+    trial = [bwrap, "--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "true"]
+    if subprocess.run(trial, check=False, capture_output=True, **ordinary).returncode:
+        pytest.skip("this bubblewrap cannot forbid them")
+    code = "import ctypes\ndef f():\n    return ctypes.CDLL(None).unshare(0x10000000)"  # CLONE_NEWUSER
+    assert (as_ordinary_user if ordinary else as_me)(code, "assert f() == -1") == (True, None)
+
+
 FORK = """
 import os, time
 def f():

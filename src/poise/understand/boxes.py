@@ -14,6 +14,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -62,7 +63,7 @@ class Bubblewrap:
 
     def command(self, role: str) -> list[str]:
         inside = [_python(), *_FLAGS, "/jail.py", role, self._limits]
-        command = [self._path, *_walls(leave_root=self._uid is not None), "--", *inside]
+        command = [self._path, *_walls(self._path, leave_root=self._uid is not None), "--", *inside]
         return self._group.within(command) if self._group else command
 
     def close(self) -> None:
@@ -177,10 +178,24 @@ def _unused_uid() -> int | None:
 # ---------------------------------------------------------------- bubblewrap's walls
 
 
-def _walls(leave_root: bool) -> list[str]:
+@cache
+def _closes_namespaces(bwrap: str) -> bool:
+    """Whether it can forbid user namespaces inside of its own: from 0.8 on, and not where it is setuid.
+
+    In one of its own, a program could mount file systems in memory, which no limit of resources counts.
+    """
+    trial = [bwrap, "--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "true"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        quiet = subprocess.DEVNULL
+        return not subprocess.run(trial, stdin=quiet, stdout=quiet, stderr=quiet, timeout=30, check=False).returncode
+    return False
+
+
+def _walls(bwrap: str, leave_root: bool) -> list[str]:
     """bubblewrap's arguments. As root the user namespace stays, and inside, root is left for an unused host uid."""
     if os.geteuid() != 0:
-        user = ["--unshare-user", "--cap-drop", "ALL"]
+        closed = ["--disable-userns"] if _closes_namespaces(bwrap) else []
+        user = ["--unshare-user", *closed, "--cap-drop", "ALL"]
     elif leave_root:
         user = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
