@@ -25,6 +25,8 @@ LINE_CAP = 64 * 2**20
 GZ_CAP = 8 * 2**30
 """Most characters that one compressed file may unpack to."""
 
+LFS = "version https://git-lfs.github.com/spec/"
+
 Row = dict[str, Any]
 
 
@@ -189,6 +191,10 @@ def read_lines(path: Path) -> Iterator[str]:
             if not line:
                 return
             total += len(line)
+            if number == 1 and line.startswith(LFS):
+                raise UsageError(
+                    f"{path} is not the data but Git LFS's pointer to them: fetch them with `git lfs pull`"
+                )
             if len(line) > LINE_CAP or (packed and total > GZ_CAP):
                 raise UsageError(f"{path}, line {number}: too long to be a data file of this kind")
             yield line.rstrip("\r\n")

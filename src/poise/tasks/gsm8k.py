@@ -1,11 +1,12 @@
-"""Grade-school word problems (Cobbe et al. 2021): the published JSONL, 0 to 8 worked examples, numeric equality."""
+"""Grade-school word problems, numeric equality, 0 to 8 worked examples: GSM8K (Cobbe et al. 2021) and its kind."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from poise.tasks.data import need, read_rows
+from poise.tasks.data import Row, need, read_rows
 from poise.types import Sample, UsageError
 
 EXAMPLES = (
@@ -30,8 +31,9 @@ EXAMPLES = (
 
 
 class Gsm8k:
-    """Grade-school word problems, up to 8 worked examples.
+    """Grade-school word problems, up to 8 worked examples: GSM8K, SVAMP, MAWPS (MultiArith, AddSub, SingleEq).
 
+    Rows have `question` (and `body`) or `sQuestion`, and `answer` (a number, alone or behind "####") or `lSolutions`.
     The answer is the number after the last "####", in a box, after "answer is", or the last one of the text.
     """
 
@@ -49,15 +51,36 @@ class Gsm8k:
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "test.jsonl, or hub:openai/gsm8k/main:test")
-        for number, row in enumerate(read_rows(source, ("question", "answer"))):
-            _, mark, target = str(row["answer"]).rpartition("####")
-            if not mark:
-                raise UsageError(f'{source}, row {number + 1}: the answer has no "#### number" at its end')
-            fields = {"question": str(row["question"]), "solution": str(row["answer"])}
-            yield Sample(str(number), fields, target.strip().replace(",", ""))
+        for number, row in enumerate(read_rows(source)):
+            question, solution, target = _parts(row, f"{source}, row {number + 1}")
+            yield Sample(str(number), {"question": question, "solution": solution}, target)
 
     def question(self, sample: Sample) -> str:
         return f"Question: {sample.fields['question']}"
 
     def answer(self, sample: Sample) -> str:
         return str(sample.fields["solution"])
+
+
+_NUMBER = re.compile(r"[-+]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+
+
+def _parts(row: Row, where: str) -> tuple[str, str, str]:
+    """(question, worked solution, the number)."""
+    named = {name.lower(): value for name, value in row.items()}
+    question, answer = (
+        next((named[name] for name in names if named.get(name) is not None), None)
+        for names in (("question", "squestion"), ("answer", "lsolutions"))
+    )
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    if question is None or answer is None:
+        raise UsageError(f"{where}: needs question and answer; it has {', '.join(map(repr, row))}")
+    _, mark, number = str(answer).rpartition("####")
+    number = re.sub(r"\.0+$", "", number.strip().replace(",", ""))
+    if not mark and not _NUMBER.fullmatch(number):
+        raise UsageError(f'{where}: the answer is no number, nor has it "#### number" at its end')
+    text = " ".join(str(part).strip() for part in (named.get("body"), question) if part)
+    if re.search(r"\bnumber\d+\b", text):
+        raise UsageError(f"{where}: words such as number0 stand for the numbers; take the file that says them")
+    return (text, str(answer), number) if mark else (text, f"The answer is {number}.", number)

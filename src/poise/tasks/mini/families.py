@@ -68,6 +68,7 @@ Document = _line(
 )  # fmt: skip
 Mathematics = _line("mathematics", "deepmind-mathematics", about="Problems of all eight categories, generated.", n=16)
 Problems = _line("problems", "gsm8k", "problems.jsonl", about="Word problems with worked solutions.")
+Contest = _line("contest", "math", "contest.jsonl", about="Competition problems, the answer in a box.")
 Dialogues = _line("dialogues", "summarization", "dialogues.jsonl", about="Dialogues to be summarized.")
 Reading = _line("reading", "squad", "reading.json", about="Questions about passages, some without an answer.")
 Functions = _line("functions", "humaneval", "functions.jsonl", about="Functions to be written from docstrings.")
