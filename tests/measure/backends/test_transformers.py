@@ -342,8 +342,19 @@ def test_a_model_without_a_cache_is_refused_at_once(reference, tmp_path):
     config = hf.MambaConfig(vocab_size=len(reference[1]), hidden_size=32, num_hidden_layers=1)
     hf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     reference[1].save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="keeps no key-value cache"):
+    with pytest.raises(UsageError, match="keeps no key-value cache; serve it"):
         opened(tmp_path)
+
+
+def test_a_model_whose_forward_names_nothing_is_refused_for_that(hf_folder, reference, monkeypatch):
+    named = type(reference[0]).forward
+
+    def forward(self, *args, **kwargs):
+        return named(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(reference[0]), "forward", forward)
+    with pytest.raises(UsageError, match="forward that names none of its inputs, so that past_key_values cannot be"):
+        opened(hf_folder)
 
 
 def test_a_model_with_code_of_its_own_runs_only_if_asked_to(reference, tmp_path):

@@ -41,8 +41,10 @@ class Transformers:
         self._takes = frozenset(inspect.signature(inner.forward).parameters)
         self._cache = next((name for name in CACHE_NAMES if name in self._takes), "")
         if not self._cache or getattr(inner, "_is_stateful", False):  # a recurrent state cannot be padded or cut
-            kind = loaded.model.config.model_type
-            raise UsageError(f"model {model.name!r} ({kind}) keeps no key-value cache; serve it and use backend openai")
+            kind, why = loaded.model.config.model_type, "keeps no key-value cache"
+            if "input_ids" not in self._takes:  # forward(*args, **kwargs): a mask or positions might be lost unseen
+                why = f"has a forward that names none of its inputs, so that {CACHE_NAMES[-1]} cannot be relied on"
+            raise UsageError(f"model {model.name!r} ({kind}) {why}; serve it and use backend openai")
         self._scorer = Scorer(self._torch, self._device, self._forward, loaded.codec.size)
         return Opened(loaded.versions, loaded.settings, loaded.codec.tokenizer_sha, loaded.codec.template_sha)
 
