@@ -126,7 +126,7 @@ def aggregated(data: CellData, values: Values, inside: Rows) -> Estimate:
     """
     better = getattr(values.metric, "better", None)
     rows = [i for i, item in enumerate(values.items or ()) if item is not None and inside[i]]
-    if not rows or values.items is None:
+    if not rows or values.items is None or values.aggregate is None:
         reason = next((r for r, i in zip(values.reasons, inside) if r and i), "nothing to score")
         return absent(f"no answer could be scored: {reason}", "", better)
     items = [values.items[i] for i in rows]
@@ -134,10 +134,10 @@ def aggregated(data: CellData, values: Values, inside: Rows) -> Estimate:
     names, units = np.unique(units, return_inverse=True)
     try:
         with np.errstate(all="ignore"):
-            value = float(values.metric.aggregate(items))
+            value = float(values.aggregate(items))
             weights = st.bootstrap_weights(len(names), "corpus").counts[:100] if len(names) > 1 else ()
             drawn = [np.repeat(np.arange(len(items)), np.asarray(w, dtype=int)[units]) for w in weights]
-            replicates = np.array([values.metric.aggregate([items[i] for i in draw]) for draw in drawn], dtype=float)
+            replicates = np.array([values.aggregate([items[i] for i in draw]) for draw in drawn], dtype=float)
     except Exception as error:
         return absent(f"{values.name} could not be computed: {error}", "", better)
     if not np.isfinite(value):

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from poise.protocols import Metric
 from poise.registry import lookup
 from poise.store.files import checksum, write_atomic
 from poise.store.run import CellFolder
 from poise.tasks.extract import extract
 from poise.tasks.metrics.perplexity import score_logprobs
-from poise.types import PoiseError, Sample, Score
+from poise.types import Better, PoiseError, Sample, Score
 from poise.understand.derive import Columns
 from poise.understand.scored import Answers, Scored, Table, Values, joined, read, write
 
@@ -64,7 +64,8 @@ class Scores:
 class _Withheld:
     """Stands for a metric in a user's file where no permission was given to run it; kept scores are still read."""
 
-    version, unit, better, keep = 1, "", None, False
+    version, unit, keep = 1, "", False
+    better: Better | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -74,7 +75,7 @@ class _Withheld:
         return Score(None, reason=self.reason)
 
 
-def _metric(name: str, allow_code: bool) -> Any:
+def _metric(name: str, allow_code: bool) -> Metric:
     return _Withheld(name) if ".py:" in name and not allow_code else lookup("metric", name, allow_code)()
 
 
@@ -137,7 +138,7 @@ def pooled_scores(parts: Sequence[Scores]) -> Scores:
 
 
 def _score_rows(
-    folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], metrics: Mapping[str, Any]
+    folder: CellFolder, columns: Columns, samples: Mapping[str, Sample], metrics: Mapping[str, Metric]
 ) -> Iterator[Scored]:
     task = folder.cell.task
     choice = task.mode == "choice"
@@ -176,7 +177,7 @@ def _of_turn(sample: Sample, part: int) -> Sample:
 
 
 def _perplexities(
-    name: str, metric: Any, folder: CellFolder, columns: Columns, samples: Mapping[str, Sample]
+    name: str, metric: Metric, folder: CellFolder, columns: Columns, samples: Mapping[str, Sample]
 ) -> Values:
     """A perplexity of every document from its tokens' log-probabilities; failed requests have none."""
     logprobs: dict[str, list[float]] = {}
@@ -190,7 +191,7 @@ def _perplexities(
 
 
 def _text(
-    request: str, name: str, text: str, stop: Sequence[str], sample: Sample, metrics: Mapping[str, Any]
+    request: str, name: str, text: str, stop: Sequence[str], sample: Sample, metrics: Mapping[str, Metric]
 ) -> Scored:
     """What the extractor finds in a text, scored; a text it cannot digest is unscorable."""
     try:
@@ -203,7 +204,7 @@ def _text(
     return Scored(request, answer, {n: _score(metric, answer, sample) for n, metric in metrics.items()})
 
 
-def _choice(request: str, options: list[list[float]] | None, sample: Sample, metrics: Mapping[str, Any]) -> Scored:
+def _choice(request: str, options: list[list[float]] | None, sample: Sample, metrics: Mapping[str, Metric]) -> Scored:
     """The choice with the highest summed log-probability; `accuracy.bytes` divides by the choice's UTF-8 bytes."""
     choices = sample.choices or ()
     if not options or len(options) != len(choices):
@@ -218,7 +219,7 @@ def _choice(request: str, options: list[list[float]] | None, sample: Sample, met
     return Scored(request, answer, scores)
 
 
-def _score(metric: Any, answer: str | None, sample: Sample) -> Score:
+def _score(metric: Metric, answer: str | None, sample: Sample) -> Score:
     """One metric on one answer; what a metric cannot digest is unscorable, never the end of a summary."""
     try:
         score: Score = metric.score(answer, sample)
@@ -229,7 +230,7 @@ def _score(metric: Any, answer: str | None, sample: Sample) -> Score:
     return Score(score.value, score.stats, reason=score.reason)
 
 
-def _failed(metric: Any, sample: Sample) -> Score:
+def _failed(metric: Metric, sample: Sample) -> Score:
     """A failed request: worth 0, with the statistics of an absent answer; a failed judge says nothing."""
     if getattr(metric, "about_others", False):
         return Score(None, reason="the request failed")
@@ -240,7 +241,7 @@ def _failed(metric: Any, sample: Sample) -> Score:
 
 
 def kept_or_made(
-    folder: CellFolder, columns: Columns, metrics: Mapping[str, Any], make: Callable[[], Iterable[Scored]]
+    folder: CellFolder, columns: Columns, metrics: Mapping[str, Metric], make: Callable[[], Iterable[Scored]]
 ) -> Table:
     """What was kept for just these records, targets and metrics, else what `make` makes now."""
     path = folder.run / "derived" / "scores" / f"{folder.path.name}.jsonl"
@@ -276,7 +277,7 @@ def _open_to(run: Path, path: Path) -> bool:
         return False
 
 
-def _signature(folder: CellFolder, metrics: Mapping[str, Any]) -> list[str]:
+def _signature(folder: CellFolder, metrics: Mapping[str, Metric]) -> list[str]:
     """What a score depends on: the records' bytes, the targets, the extractor, the metrics and poise's own version."""
     from importlib.metadata import version
 

@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
+from poise.protocols import Metric
 from poise.store.files import write_atomic
 from poise.store.lines import Noted, Place
 from poise.types import Score
@@ -47,7 +48,7 @@ class Values:
     """One metric over the rows of a cell."""
 
     name: str
-    metric: Any
+    metric: Metric
     values: Floats
     """NaN = unscorable; failed requests hold 0."""
     stats: NDArray[np.float64] | None
@@ -61,6 +62,12 @@ class Values:
         """From summed statistics to the corpus value; None = the corpus value is the mean."""
         found: Callable[[Any], Any] | None = getattr(self.metric, "reduce", None)
         return found if self.stats is not None else None
+
+    @property
+    def aggregate(self) -> Callable[[list[Any]], float] | None:
+        """From the items to the corpus value, where that is no sum."""
+        found: Callable[[list[Any]], float] | None = getattr(self.metric, "aggregate", None)
+        return found
 
     @property
     def scale(self) -> float:
@@ -116,7 +123,7 @@ class Table:
         """Where no answer was extracted."""
         return np.array(self._unfound, dtype=bool)
 
-    def values(self, name: str, metric: Any) -> Values:
+    def values(self, name: str, metric: Metric) -> Values:
         """One metric's column; rows without a score have the reason."""
         return self._columns.get(name, _Column()).values(name, metric, len(self._unfound))
 
@@ -145,7 +152,7 @@ class _Column:
             self._values.append(math.nan)
             self._reasons.append("not scored")
 
-    def values(self, name: str, metric: Any, rows: int) -> Values:
+    def values(self, name: str, metric: Metric, rows: int) -> Values:
         self._fill(rows)
         stats = None
         if len(self._widths) == 1:

@@ -62,7 +62,7 @@ def _sums(c: CellData, name: str) -> _Sums | None:
     if name == "quality":
         return None if first is None else _mean(c, first.q)
     values = c.scores.by_metric.get(name)
-    if values is None or getattr(values.metric, "aggregate", None) is not None:
+    if values is None or values.aggregate is not None:
         return None
     if values.reduce is None or values.stats is None:
         return _mean(c, values.values)

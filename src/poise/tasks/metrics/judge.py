@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from poise.types import Sample, Score
+from poise.types import Better, Sample, Score
 
 LOWEST, HIGHEST = 1, 10
 
@@ -54,7 +54,8 @@ class Preference:
 class Judged:
     """A judge's verdict as a metric of the judged cell. `mark` turns its values into q."""
 
-    version, better = 1, "higher"
+    version = 1
+    better: Better | None = "higher"
 
     def __init__(self, name: str, judges: Sequence[str], against: str | None = None) -> None:
         self.name, self.judges, self.against = name, tuple(judges), against
