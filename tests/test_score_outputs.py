@@ -81,7 +81,7 @@ def test_an_answer_that_is_not_found_is_counted(tmp_path, sst2):
     rows = [{"output": text} for text in ["positive", "hard to say", "positive", "negative"]]
     cell = poise.score_outputs(written(tmp_path, *rows), "sst2", sst2).cells[0]
     assert cell["none_found"].value == 0.25 and cell["accuracy"].value == 0.75
-    assert cell.signature.startswith("accuracy v1 | extract label | sst2 v1")
+    assert cell.signature.startswith("accuracy v1 | extract label | sst2 v2")
 
 
 @pytest.mark.parametrize(

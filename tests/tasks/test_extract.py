@@ -133,6 +133,7 @@ def test_number_is_the_first():
         ("It takes 93 minutes", "93"),
         ("The time is 10:45 AM.", "10:45 AM"),
         ("Answer: 7\nExplanation: 3+4", "7"),
+        ("3 + 4 makes it.\nThe answer is 7.\n\nThe answer is ", "7"),  # cut at the token limit
         ("x = -1 or x = 2", "-1, 2"),
         ("First 3 + 4 = 7.\nTherefore, the remainder is 11.", "11"),
         ("-1, 2", "-1, 2"),
@@ -151,6 +152,28 @@ def test_stops_cut_and_lines():
     assert extract("text", "yes \n\nQuestion: no", OPEN, ("\n\n",)) == "yes"
     assert extract("first_line", "\n one \ntwo", OPEN) == "one"
     assert extract("code", "Sure:\n```python\nx = 1\n```\nDone", OPEN) == "x = 1"
+
+
+FUNCTION = Sample("1", {"entry_point": "f"}, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        # the code began with the answer; the fence only closes it
+        ("def f(x):\n    return x\n```\n\nThis function returns x.", "def f(x):\n    return x"),
+        ("    return x\n```\n\nThis returns x.", "    return x"),
+        ("\n    return x\n```\nor\n```python\nx\n```", "\n    return x"),
+        # a stray fence before the answer's own
+        ("```\n\nHere is the function:\n\n```python\ndef f(x):\n    return x\n```\nDone", "def f(x):\n    return x"),
+        ("```python\nimport re\n```\nThen:\n```\ndef f(x):\n    return x\n```", "def f(x):\n    return x"),
+        ("Here is f:\n\n  ```python\ndef f(x): return x\n  ```", "def f(x): return x"),
+        ("```python\ndef f(x):\n    return x", "def f(x):\n    return x"),
+        ("Like this:\n```\ng(1)\n```", "g(1)"),
+    ],
+)
+def test_code_among_fences(text, want):
+    assert extract("code", text, FUNCTION) == want
 
 
 @pytest.mark.parametrize(

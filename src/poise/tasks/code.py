@@ -20,7 +20,7 @@ COMPLETION_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@")
 class HumanEval:
     """Functions to write from their docstrings, run against tests (HumanEval; Chen et al. 2021)."""
 
-    name, version = "humaneval", 1
+    name, version = "humaneval", 2
     instruction = "Complete this Python function."
     answer_prefix = ""
     extract = "code"
@@ -51,7 +51,7 @@ class HumanEval:
 class HumanEvalFix:
     """Buggy Python functions to correct, run against tests (HumanEvalPack; Muennighoff et al. 2023)."""
 
-    name, version = "humanevalpack-fix", 1
+    name, version = "humanevalpack-fix", 2
     instruction = "Fix the bug in this Python function. Write the whole corrected function."
     answer_prefix = ""
     extract = "code"
@@ -95,7 +95,7 @@ def _tested(code: str, tests: list[str]) -> str:
 class Mbpp:
     """Small programs to write from a sentence and their tests (MBPP; Austin et al. 2021)."""
 
-    name, version = "mbpp", 1
+    name, version = "mbpp", 2
     instruction = ""
     answer_prefix = "Code:"
     extract = "code"

@@ -18,7 +18,7 @@ class Continuation:
     to be written is never blank.
     """
 
-    name, version = "continuation", 1
+    name, version = "continuation", 2
     instruction = "Continue this file. Write only the next lines."
     answer_prefix = ""
     extract = "code"

@@ -51,7 +51,7 @@ LITERAL = ("base_conversion", "add_or_sub_in_base")
 class DeepmindMathematics:
     """School mathematics, 56 modules in 8 categories; options `category` and `module` choose some of them."""
 
-    name, version = "deepmind-mathematics", 1
+    name, version = "deepmind-mathematics", 2
     instruction = "Answer the question. Write only the final answer, exactly and fully worked out."
     answer_prefix = "Answer:"
     extract = "math"

@@ -145,11 +145,27 @@ def _math(text: str, sample: Sample) -> str | None:
 
 
 def _code(text: str, sample: Sample) -> str | None:
-    """The inside of the first markdown fence that names the wanted function, else of the first, else the whole text."""
-    blocks = re.findall(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", text, re.DOTALL)
+    """What a markdown fence holds: of several the first that defines the wanted function, else the first.
+
+    Without fences the whole text; before a fence that only closes (the code began with the answer) what stands there.
+    """
     wanted = str(sample.fields.get("entry_point", ""))
-    code = next((b for b in blocks if wanted and f"def {wanted}" in b), blocks[0] if blocks else text)
+    before, *blocks = _blocks(text)
+    defines = [b for b in (before, *blocks) if wanted and f"def {wanted}" in b]
+    begun = before.strip("\n")[:1] in (" ", "\t")
+    code = defines[0] if defines else before if begun or not blocks else blocks[0]
     return code.rstrip() or None
+
+
+def _blocks(text: str) -> list[str]:
+    """The text before the first fence, and the inside of each; a fence that names a language opens one."""
+    before, *rest = re.split(r"^[ \t]*```([\w+-]*)[ \t]*$", text, flags=re.MULTILINE)
+    blocks, within = [before], False
+    for language, part in zip(rest[::2], rest[1::2]):
+        within = bool(language) or not within
+        if within:
+            blocks.append(part.removeprefix("\n"))
+    return blocks
 
 
 def _rating(text: str, sample: Sample) -> str | None:

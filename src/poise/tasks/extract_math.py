@@ -81,11 +81,10 @@ def formula(text: str) -> str | None:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
     if not lines:
         return None
-    stated = list(_FORMULA_IS.finditer(narrow(text)))  # as long as the text
-    if stated:
-        rest = text[stated[-1].end() :].strip(" \t:*")
+    for stated in reversed(list(_FORMULA_IS.finditer(narrow(text)))):  # as long as the text
+        rest = text[stated.end() :].strip(" \t:*")
         line = next((part.strip() for part in rest.splitlines() if part.strip()), "")
-        if line:
+        if line:  # else the text was cut behind the lead
             return _tidy(line)
     return _tidy(lines[-1])
 

@@ -14,13 +14,13 @@ LABELS = ("negative", "positive")
 class Sst2:
     """Is a review's sentence positive or negative (SST-2)? `balance: label` draws as many of each."""
 
-    name, version = "sst2", 1
+    name, version = "sst2", 2
     instruction = "Is the sentiment of this sentence positive or negative? Answer with one word."
     answer_prefix = "Sentiment:"
     extract = "label"
     metrics = ("accuracy", "f1.macro", "precision.macro", "recall.macro", "matthews")
     modes = ("generate", "choice")
-    chance, n_ref, max_tokens = 0.5, 1.0, 8
+    chance, n_ref, max_tokens = 0.5, 1.0, 16
     options: tuple[str, ...] = ()
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
