@@ -158,7 +158,7 @@ def test_only_the_measured_phase_counts(tmp_path: Path) -> None:
 
 def test_choice_ends_with_the_last_continuation(tmp_path: Path) -> None:
     c = derived(tmp_path, asked("a", "x", done_s=0.7, option_logprobs=[[-1.0], [-2.0, -0.5]]), mode="choice")
-    assert c.e2e_s[0] == pytest.approx(0.7) and np.isnan(c.ttft_s[0]) and c.options == [[[-1.0], [-2.0, -0.5]]]
+    assert c.e2e_s[0] == pytest.approx(0.7) and np.isnan(c.ttft_s[0]) and list(c.options) == [[[-1.0], [-2.0, -0.5]]]
 
 
 def test_a_static_batch_has_each_sequences_own_end(tmp_path: Path) -> None:

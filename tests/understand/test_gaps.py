@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.understand import gaps
-from poise.understand.gaps import LONG, Collected, Gaps
+from poise.understand.gaps import LONG, Gaps
 
 NS = (
     st.integers(0, 60_000_000)
@@ -18,18 +18,18 @@ ANSWERS = st.lists(st.lists(NS, max_size=6), max_size=12)
 
 
 def collected(answers: list[list[int]], at_once: int = 5) -> Gaps:
-    made = Collected()
+    made = Gaps()
     for start in range(0, len(answers), at_once):
         some = answers[start : start + at_once]
         made.add(
             np.array([ns for a in some for ns in a], dtype=np.int64), np.array([len(a) for a in some], dtype=np.int64)
         )
-    return made.gaps()
+    return made
 
 
 @given(ANSWERS, st.floats(0, 10), st.data())
 def test_as_plain_numbers(answers, limit_s, data):
-    with mock.patch.object(gaps, "AT_ONCE", 7):
+    with mock.patch.multiple(gaps, AT_ONCE=7, MOST_HELD=data.draw(st.sampled_from([4, 9, 1000]))):
         there, flat = collected(answers), [ns / 1e9 for a in answers for ns in a]
         assert there.in_order().tolist() == flat and len(there) == len(flat)
         assert [there[k] for k in range(len(flat))] == sorted(flat)
@@ -46,3 +46,10 @@ def test_as_plain_numbers(answers, limit_s, data):
 
 def test_a_clock_that_ran_backwards():
     assert collected([[-5, 7]]).in_order().tolist() == [0, 7e-9]
+
+
+def test_what_no_file_takes_is_held(monkeypatch):
+    monkeypatch.setattr(gaps, "MOST_HELD", 4)
+    monkeypatch.setattr(gaps.os, "pwrite", mock.Mock(side_effect=OSError("no space left")))
+    answers = [[5, 4], [3], [2, 1], [7, 8, 9]]
+    assert collected(answers, 1).in_order().tolist() == [ns / 1e9 for a in answers for ns in a]

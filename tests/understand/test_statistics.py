@@ -109,12 +109,23 @@ def test_one_seed_one_interval() -> None:
     assert (st.bootstrap_weights(7, "a").counts.sum(axis=1) == 7).all()
 
 
-@pytest.mark.parametrize("units", [1, 7, 30_000])
+@pytest.mark.parametrize("units", [1, 7, 2500, 2501, 30_000])
 def test_sums_of_resamples(units: int) -> None:
     drawn, sums = st.bootstrap_weights(units, "a"), np.random.default_rng(1).normal(size=(units, 3))
-    assert np.allclose(drawn @ sums, drawn.counts.astype(float) @ sums, rtol=1e-12, atol=1e-9)
+    of_units = drawn.counts.astype(float)[:, drawn.groups(np.arange(units))]
+    assert np.allclose(drawn @ sums, of_units @ sums, rtol=1e-12, atol=1e-9)
     assert np.allclose(drawn @ sums[:, 0], (drawn @ sums)[:, 0], rtol=1e-12, atol=1e-9)
-    assert st.resample_count(100) == 2000 and st.resample_count(10**6) == 200
+    by_group = np.stack([np.bincount(drawn.groups(np.arange(units)), weights=column) for column in sums.T], axis=1)
+    assert np.allclose(drawn @ by_group, drawn @ sums, rtol=1e-12, atol=1e-9)
+    assert len(drawn) == 2000 and drawn.counts.nbytes <= 5_000_000
+
+
+def test_resamples_of_very_many_agree_with_the_normal_interval() -> None:
+    data = np.random.default_rng(0).exponential(size=40_001)
+    drawn = st.bootstrap_weights(len(data), "many")
+    means = (drawn @ data) / (drawn @ np.ones(len(data)))
+    expected = stats.norm.interval(0.95, loc=data.mean(), scale=stats.sem(data))
+    assert st.percentile_interval(means) == pytest.approx(expected, abs=0.05 * (expected[1] - expected[0]))
 
 
 def test_paired_difference_agrees_with_the_normal_interval_for_many_items() -> None:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from poise.types import Sample, UsageError
 
 T = TypeVar("T")
+S = TypeVar("S")
 MOST_OPEN = 64
 """Files kept open to be read from: a study has more cells than a process may have open files."""
 
@@ -81,6 +82,13 @@ class Noted(Sequence[T]):
         self._of.append(file)
         self._starts.append(start)
         self._ends.append(end)
+
+    def shown(self, kind: type[Any], make: Callable[[Any], S]) -> Noted[S]:
+        """The same lines, shown otherwise; none can be added to either any more."""
+        found: Noted[S] = object.__new__(Noted)
+        found.__dict__ |= self.__dict__
+        found._decode, found._make = msgspec.json.Decoder(kind).decode, make
+        return found
 
     def picked(self, rows: Iterable[int]) -> Noted[T]:
         """Those of these rows."""

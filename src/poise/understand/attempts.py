@@ -7,7 +7,6 @@ only the places are kept, so that they are read in little memory.
 from __future__ import annotations
 
 import math
-import sys
 from array import array
 from typing import Any
 
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from poise.store.lines import Noted, Place
 from poise.store.run import CellFolder
 from poise.types import Batch, Failure, Timeline, UsageError, visible_text
-from poise.understand.gaps import Collected
+from poise.understand.gaps import Gaps
+from poise.understand.lean import Names, Numbers, Words
 
 NO_TIME = -(2**63)
 """Stands for "no clock reading" in columns of 64-bit integers."""
@@ -66,35 +66,30 @@ class Attempts:
     """Columns being filled, one entry per attempt, and the gaps between the chunks of all of them end to end."""
 
     def __init__(self) -> None:
-        self.request: list[str] = []
-        self.sample: list[str] = []
+        self.request, self._sample = Names(), Names()
+        self._asks_another = False
         self.text: Noted[str] = Noted(Said, _visible)
-        self.options: list[list[list[float]] | None] = []
-        self.failure: list[str | None] = []
-        self.finish: list[str | None] = []
-        self.source: list[str | None] = []
-        self.batch: list[str | None] = []
-        self.draw, self.part, self.attempt, self.segment = array("q"), array("q"), array("q"), array("q")
-        self.due, self.sent, self.done = array("q"), array("q"), array("q")
-        self.batch_ns, self.batch_size, self.batch_end = array("q"), array("q"), array("q")
-        self.n_out, self.n_prompt, self.n_cached = array("d"), array("d"), array("d")
-        self.chars, self.count = array("q"), array("q")
-        self.first, self.first_visible, self.last = array("d"), array("d"), array("d")
+        self.failure, self.finish, self.source, self.batch = Words(), Words(), Words(), Words()
+        self.draw, self.part, self.attempt, self.segment = Numbers("q"), Numbers("q"), Numbers("q"), Numbers("q")
+        self.due, self.sent, self.done = Numbers("q"), Numbers("q"), Numbers("q")
+        self.batch_ns, self.batch_size, self.batch_end = Numbers("q"), Numbers("q"), Numbers("q")
+        self.n_out, self.n_prompt, self.n_cached = Numbers("d"), Numbers("d"), Numbers("d")
+        self.chars, self.count = Numbers("q"), Numbers("q")
+        self.first, self.first_visible, self.last = Numbers("d"), Numbers("d"), Numbers("d")
         """First text, first visible text and last text, in seconds after `sent`; NaN where there is none."""
-        self.with_text = array("q")
+        self.with_text = Numbers("q")
         """Chunks with text of each attempt."""
-        self.gaps = Collected()
+        self.gaps = Gaps()
         self.cold: list[float] = []
-        self._deltas, self._kinds = array("q"), bytearray()
+        self._deltas, self._counts, self._kinds = array("q"), array("q"), bytearray()
 
     def add(self, line: Line, place: Place) -> None:
         """Append one record; nothing is computed per chunk here."""
         timeline, pieces, batch = line.timeline, line.pieces, line.batch
         self.request.append(line.request_id)
-        self.sample.append(line.request_id if line.sample_id == line.request_id else line.sample_id)
-        self.options.append(line.option_logprobs)
+        self._ask(line.sample_id, line.request_id)
         self.failure.append(_failure(line))
-        self.finish.append(line.finish_reason and sys.intern(line.finish_reason))
+        self.finish.append(line.finish_reason)
         self.draw.append(line.draw)
         self.part.append(line.part)
         self.attempt.append(line.attempt)
@@ -102,7 +97,7 @@ class Attempts:
         self.due.append(NO_TIME if line.due_ns is None else line.due_ns)
         self.sent.append(NO_TIME if timeline is None else timeline.sent_ns)
         self.done.append(0 if timeline is None else timeline.done_ns)
-        self.batch.append(sys.intern(batch.id) if batch else None)
+        self.batch.append(batch.id if batch else None)
         self.batch_size.append(batch.size if batch else 0)
         self.batch_ns.append(batch.end_ns - batch.start_ns if batch else 0)
         self.batch_end.append(batch.end_ns if batch else NO_TIME)
@@ -120,14 +115,28 @@ class Attempts:
         if len(deltas) > len(pieces):
             deltas = deltas[: len(pieces)]
         self.count.append(len(deltas))
+        self._counts.append(len(deltas))
         self._deltas.extend(deltas)
         self._kinds += _kinds(pieces[: len(deltas)] if len(deltas) < len(pieces) else pieces, line.piece_kinds)
         if len(self._deltas) >= _CHUNKS_AT_ONCE:
             self.settle()
 
+    def _ask(self, sample: str, request: str) -> None:
+        """A request that has its sample's name, as most do, needs no second one."""
+        if sample != request and not self._asks_another:
+            self._asks_another = True
+            self._sample = self.request[:-1]
+        if self._asks_another:
+            self._sample.append(sample)
+
+    @property
+    def sample(self) -> Names:
+        """What each asks."""
+        return self._sample if self._asks_another else self.request
+
     def settle(self) -> None:
         """Turn the chunks that were added since into times and gaps."""
-        counts = np.array(self.count[len(self.first) :], dtype=np.int64)
+        counts = np.array(self._counts, dtype=np.int64)
         kinds, at = np.frombuffer(bytes(self._kinds), dtype=np.uint8), np.cumsum(np.array(self._deltas, dtype=np.int64))
         ends = np.cumsum(counts)
         base = np.where(ends - counts > 0, at[np.maximum(ends - counts, 1) - 1], 0) if len(at) else np.zeros_like(ends)
@@ -137,11 +146,11 @@ class Attempts:
         inside = np.ones(len(times), dtype=bool)
         inside[(np.cumsum(per_row) - per_row)[per_row > 0]] = False
         self.gaps.add(np.diff(times, prepend=0)[inside], np.maximum(per_row - 1, 0))
-        self.first.frombytes(first.tobytes())
-        self.first_visible.frombytes(first_visible.tobytes())
-        self.last.frombytes(last.tobytes())
-        self.with_text.frombytes(per_row.tobytes())
-        del self._deltas[:]
+        self.first.extend(first)
+        self.first_visible.extend(first_visible)
+        self.last.extend(last)
+        self.with_text.extend(per_row)
+        del self._deltas[:], self._counts[:]
         self._kinds.clear()
 
 
@@ -186,8 +195,8 @@ def _failure(line: Line) -> str | None:
     if line.status == "ok":
         return None
     if line.status == "error" and line.error is not None:
-        return sys.intern(line.error.kind)
-    return sys.intern(line.status)
+        return line.error.kind
+    return line.status
 
 
 def output_tokens(own: int | None, usage: dict[str, Any] | None, by: str | None = None) -> tuple[float, str | None]:

@@ -80,7 +80,7 @@ def crossing(q1: float, t1: float, q2: float, t2: float) -> float | None:
 class Items:
     """A cell's requests for the balanced score, and which item each of them asks."""
 
-    units: list[str]
+    units: Sequence[str]
     """Name of each item for resampling: its cluster, else itself."""
     rows: Ints
     """Item of each request."""
@@ -180,11 +180,26 @@ def marks_of_task(task: str, systems: Sequence[Items]) -> list[Marks]:
 
     Repeated runs are resampled too, and alike for all systems: they were interleaved, so they share what drifted.
     """
-    index = {name: i for i, name in enumerate(sorted({u for s in systems for u in s.units}))}
-    if not index:
+    units, count = _numbered([s.units for s in systems])
+    if not count:
         return []
-    weights = st.bootstrap_weights(len(index), f"balanced {task}")
-    return [_marks(s, np.array([index[u] for u in s.units]), len(index), weights) for s in systems]
+    weights = st.bootstrap_weights(count, f"balanced {task}")
+    return [_marks(s, own, count, weights) for s, own in zip(systems, units)]
+
+
+def _numbered(names: Sequence[Sequence[str]]) -> tuple[list[Ints], int]:
+    """For each system the numbers of its names among those of all of them, sorted; and how many these are."""
+    if len(names) == 1:  # in less memory: there may be as many as a long document has windows
+        order = np.array(sorted(range(len(names[0])), key=names[0].__getitem__), dtype=np.int64)
+        places, last = np.empty_like(order), ""
+        number = -1
+        for row in order:
+            if (name := names[0][row]) != last or number < 0:
+                number, last = number + 1, name
+            places[row] = number
+        return [places], number + 1
+    index = {name: i for i, name in enumerate(sorted({name for own in names for name in own}))}
+    return [np.array([index[name] for name in own], dtype=np.int64) for own in names], len(index)
 
 
 def _marks(system: Items, units: Ints, count: int, weights: st.Resamples) -> Marks:

@@ -196,7 +196,7 @@ def _not_delivered(data: CellData, known: Facts) -> Check | None:
     if load.form == "closed" and c.windows and max(len(w.sent_ns) for w in c.windows) <= load.width:
         evidence = f"{counted(len(c) // data.folders, 'request')} cannot keep {load.width} places taken"
         return Check("load_not_delivered", "warn", evidence, f"ask at least {10 * load.width} (limit, or requests)")
-    dropped = sum(f == "dropped" for f in c.failure)
+    dropped = int(c.failure.among("dropped").sum())
     late = known.late and known.idle
     if share is None or share.value is None or (share.value >= DELIVERED and not dropped and not late):
         return None

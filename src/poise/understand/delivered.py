@@ -101,7 +101,7 @@ def _rate(data: CellData) -> dict[str, Estimate]:
 
 def rates_of(c: Columns, inside: NDArray[np.bool_]) -> tuple[float, float]:
     """(asked, delivered) requests per second of some rows; NaN where there is but one."""
-    sent_rows = np.array([f not in NEVER_SENT for f in c.failure], dtype=bool) & (c.sent_ns != NO_TIME)
+    sent_rows = ~c.failure.among(*NEVER_SENT) & (c.sent_ns != NO_TIME)
     due_n, due_ns, sent_n, took_ns = 0, 0, 0, 0
     for segment in np.unique(c.segment[inside]):
         rows = inside & (c.segment == segment) & (c.due_ns != NO_TIME)
@@ -127,7 +127,7 @@ def _lost(data: CellData) -> dict[str, Estimate]:
         return {}
     counts = {"failed": n - int(c.ok.sum())}
     if data.open_loop:
-        counts["dropped"] = sum(f == "dropped" for f in c.failure)
+        counts["dropped"] = int(c.failure.among("dropped").sum())
     found = {}
     for name, k in counts.items():
         lo, hi = st.wilson(k, n)

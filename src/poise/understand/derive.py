@@ -30,6 +30,7 @@ from poise.store.run import CellFolder
 from poise.types import Failure
 from poise.understand.attempts import NO_TIME, SECOND, Attempts, read
 from poise.understand.gaps import Gaps
+from poise.understand.lean import Names, Words, lean
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,15 +45,15 @@ class Columns:
     Times are seconds, NaN where there is none; a timeout's latencies are +inf. Text columns are lists.
     """
 
-    request: list[str]
-    sample: list[str]
+    request: Names
+    sample: Names
     text: Noted[str]
     """Visible text of the last attempt, read from its record when it is asked for."""
-    options: list[list[list[float]] | None]
-    """Choice: log-probabilities of every token of every continuation."""
-    failure: list[str | None]
+    options: Noted[list[list[float]] | None]
+    """Choice: log-probabilities of every token of every continuation, read when they are asked for."""
+    failure: Words
     """Kind of failure of the last attempt, None = answered."""
-    finish: list[str | None]
+    finish: Words
     repeat: Ints
     draw: Ints
     part: Ints
@@ -74,7 +75,7 @@ class Columns:
     """Clock reading of the first attempt; the smallest integer where none was sent."""
     due_ns: Ints
     """When the load wanted the first attempt sent; the smallest integer where it had no due time."""
-    batch: list[str | None]
+    batch: Words
     """The static batch of each row; None = not of one."""
     batch_s: Floats
     batch_size: Ints
@@ -84,7 +85,7 @@ class Columns:
     n_prompt: Floats
     n_cached: Floats
     """Prompt tokens that the server took from a cache, by its own account; NaN = it says nothing of it."""
-    n_source: list[str | None]
+    n_source: Words
     """`engine`, `usage` or None."""
     chars: Ints
     """Characters of the answer, visible and reasoning."""
@@ -97,7 +98,7 @@ class Columns:
 
     @property
     def ok(self) -> NDArray[np.bool_]:
-        return np.array([f is None for f in self.failure], dtype=bool)
+        return self.failure.among(None)
 
     @property
     def streamed(self) -> bool:
@@ -115,6 +116,10 @@ class Columns:
 
 class _Failed(Struct):
     error: Failure | None = None
+
+
+class _Ranked(Struct, gc=False):
+    option_logprobs: list[list[float]] | None = None
 
 
 _ERROR = msgspec.json.Decoder(_Failed)
@@ -139,7 +144,7 @@ class Window:
 
 
 def columns(folder: CellFolder) -> Columns:
-    """All measured requests of one cell folder. Memory: 4 bytes a chunk and about 0.4 kB a request."""
+    """All measured requests of one cell folder. Memory: about 0.2 kB a request, and 1 MB for chunks."""
     return _join_attempts(read(folder), folder.cell.repeat)
 
 
@@ -151,7 +156,9 @@ def pooled(parts: Sequence[Columns]) -> Columns:
     for name in (f.name for f in dataclasses.fields(Columns)):
         values = [getattr(p, name) for p in parts]
         if isinstance(values[0], np.ndarray):
-            joined[name] = np.concatenate(values)
+            joined[name] = lean(np.concatenate(values))
+        elif isinstance(values[0], Words | Names):
+            joined[name] = type(values[0]).joined(values)
         elif isinstance(values[0], Noted):
             joined[name] = values[0].joined(values[1:])
         elif isinstance(values[0], Gaps):
@@ -168,15 +175,14 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
     first, last, attempts, reruns = _rows(a)
     # without retries a row is an attempt: then nothing is copied
     at_first, at_last = (_Rows(rows, len(rows) == len(a.request)) for rows in (first, last))
-    first_text, last_text = _view(a.first), _view(a.last)
-    with_text = _view(a.with_text)
-    failed_first = at_first.of(a.failure)
-    answered = np.array([f is None for f in failed_first], dtype=bool)
-    timed_out = np.array([f == "timeout" for f in failed_first], dtype=bool)
+    first_text, last_text = a.first.view(), a.last.view()
+    with_text = a.with_text.view()
+    failed_first = at_first.words(a.failure)
+    answered, timed_out = failed_first.among(None), failed_first.among("timeout")
 
-    sent, due, done = _view(a.sent), _view(a.due), _view(a.done)
+    sent, due, done = a.sent.view(), a.due.view(), a.done.view()
     took = np.where(np.isnan(last_text), np.where(done > 0, done / SECOND, np.nan), last_text)
-    batch_end = _view(a.batch_end)
+    batch_end = a.batch_end.view()
     unstamped = np.isnan(took) & (batch_end != NO_TIME) & (sent != NO_TIME)
     took[unstamped] = (batch_end[unstamped] - sent[unstamped]) / SECOND
     took[sent == NO_TIME] = np.nan
@@ -184,59 +190,62 @@ def _join_attempts(a: Attempts, repeat: int) -> Columns:
     def latency(values: Floats) -> Floats:
         picked = np.where(answered, at_first.values(values), np.nan)
         picked[timed_out] = np.inf
-        return picked
+        return lean(picked)
 
-    n_out = _view(a.n_out)
+    n_out = a.n_out.view()
     with np.errstate(invalid="ignore", divide="ignore"):
         tpot = np.where((n_out >= 2) & (with_text >= 2), (last_text - first_text) / (n_out - 1), np.nan)
-    tpot_first = latency(tpot)
-    if np.isnan(tpot).all():
-        tpot_first[:] = np.nan
-    started = np.array([f not in NEVER_SENT for f in a.failure], dtype=bool)
+    tpot_first = latency(tpot) if not np.isnan(tpot).all() else _all_nan(len(first))
+    started = ~a.failure.among(*NEVER_SENT)
     has_due = (due != NO_TIME) & (sent != NO_TIME) & started
     wait = np.where(has_due, (sent - np.where(has_due, due, 0)) / SECOND, np.nan)
     e2e = latency(took)
     between = np.where(first == last, 0.0, (at_last.values(sent) - at_first.values(sent)) / SECOND)
     spent = between + at_last.values(took) + np.where(np.isnan(at_first.values(wait)), 0.0, at_first.values(wait))
-    part = at_first.values(_view(a.part))
+    part = at_first.values(a.part.view())
     if part.any():
-        spent = _whole(spent, [(a.sample[i], a.draw[i]) for i in first], at_last.of(a.failure))
+        draws = a.draw.view()
+        spent = _whole(spent, [(a.sample[i], int(draws[i])) for i in first], at_last.words(a.failure))
 
     used = np.zeros(len(a.request), dtype=bool)
     used[first[answered | timed_out]] = True
     streamed = not np.isnan(first_text).all()
+    ttft = latency(first_text) if streamed else _all_nan(len(first))
+    ttfvt = latency(a.first_visible.view()) if streamed else ttft
+    request = at_first.names(a.request)
+    text = a.text if at_last.all else a.text.picked(last)
     return Columns(
-        request=at_first.of(a.request),
-        sample=at_first.of(a.sample),
-        text=a.text.picked(last),
-        options=at_last.of(a.options),
-        failure=at_last.of(a.failure),
-        finish=at_last.of(a.finish),
-        repeat=np.full(len(first), repeat, dtype=np.int64),
-        draw=at_first.values(_view(a.draw)),
+        request=request,
+        sample=request if a.sample is a.request else at_first.names(a.sample),
+        text=text,
+        options=text.shown(_Ranked, lambda line: line.option_logprobs),
+        failure=at_last.words(a.failure),
+        finish=at_last.words(a.finish),
+        repeat=lean(np.full(len(first), repeat, dtype=np.int64)),
+        draw=at_first.values(a.draw.view()),
         part=part,
-        segment=at_first.values(_view(a.segment)),
-        attempts=attempts,
-        reruns=reruns,
-        ttft_s=latency(first_text) if streamed else np.full(len(first), np.nan),
-        ttfvt_s=latency(_view(a.first_visible)) if streamed else np.full(len(first), np.nan),
+        segment=at_first.values(a.segment.view()),
+        attempts=lean(attempts),
+        reruns=lean(reruns),
+        ttft_s=ttft,
+        ttfvt_s=ttft if np.array_equal(ttft, ttfvt, equal_nan=True) else ttfvt,
         tpot_s=tpot_first,
         e2e_s=e2e,
-        wait_s=at_first.values(wait),
-        response_s=np.where(at_first.values(has_due), e2e + at_first.values(wait), np.nan),
-        spent_s=spent,
+        wait_s=lean(at_first.values(wait)),
+        response_s=lean(np.where(at_first.values(has_due), e2e + at_first.values(wait), np.nan)),
+        spent_s=e2e if np.array_equal(spent, e2e, equal_nan=True) else spent,
         sent_ns=at_first.values(sent),
         due_ns=at_first.values(due),
-        batch=at_first.of(a.batch),
-        batch_s=at_first.values(_view(a.batch_ns)) / SECOND,
-        batch_size=at_first.values(_view(a.batch_size)),
+        batch=at_first.words(a.batch),
+        batch_s=lean(at_first.values(a.batch_ns.view()) / SECOND),
+        batch_size=at_first.values(a.batch_size.view()),
         n_out=at_last.values(n_out),
-        n_prompt=at_last.values(_view(a.n_prompt)),
-        n_cached=at_last.values(_view(a.n_cached)),
-        n_source=at_last.of(a.source),
-        chars=at_last.values(_view(a.chars)),
-        chunks=at_first.values(_view(a.count)),
-        gaps=a.gaps.gaps().of(used),
+        n_prompt=at_last.values(a.n_prompt.view()),
+        n_cached=at_last.values(a.n_cached.view()),
+        n_source=at_last.words(a.source),
+        chars=at_last.values(a.chars.view()),
+        chunks=at_first.values(a.count.view()),
+        gaps=a.gaps.of(used),
         cold_s=np.array(a.cold, dtype=float),
         windows=_windows(a, sent, done, took, repeat),
     )
@@ -246,33 +255,39 @@ class _Rows:
     """Which attempt each row shows; `all` of them, one by one, where none was made again."""
 
     def __init__(self, rows: Ints, all: bool) -> None:
-        self._rows, self._all = rows, all
+        self._rows, self.all = rows, all
 
     def values(self, column: NDArray[Any]) -> NDArray[Any]:
-        return column if self._all else column[self._rows]
+        return column if self.all else column[self._rows]
 
-    def of(self, column: list[Any]) -> list[Any]:
-        return column if self._all else [column[i] for i in self._rows]
+    def words(self, column: Words) -> Words:
+        return column if self.all else column.picked(self._rows)
 
-
-def _view(column: array[Any]) -> NDArray[Any]:
-    """The numbers themselves, not a copy."""
-    return np.frombuffer(column, dtype=column.typecode) if column else np.empty(0, dtype=column.typecode)
+    def names(self, column: Names) -> Names:
+        return column if self.all else column.picked(self._rows)
 
 
-def _whole(spent: Floats, conversation: Sequence[tuple[str, int]], failure: Sequence[str | None]) -> Floats:
+def _all_nan(rows: int) -> Floats:
+    return np.broadcast_to(np.nan, rows)
+
+
+def _whole(spent: Floats, conversation: Sequence[tuple[str, int]], failure: Words) -> Floats:
     """For every turn the time of its conversation; one that broke off never ended."""
     index = {key: i for i, key in enumerate(dict.fromkeys(conversation))}
     at = np.array([index[key] for key in conversation], dtype=np.int64)
-    times = np.where([f is None for f in failure], spent, np.inf)
+    times = np.where(failure.among(None), spent, np.inf)
     return np.asarray(np.bincount(at, weights=times)[at], dtype=np.float64)
 
 
 def _rows(a: Attempts) -> tuple[Ints, Ints, Ints, Ints]:
     """For each request, in order of first writing: its first and last attempt in the last segment that tried it,
     the number of all attempts, and of those in earlier segments."""
+    if a.request.distinct:  # nothing was tried again
+        each = np.arange(len(a.request))
+        return each, each, np.ones_like(each), np.zeros_like(each)
     row_of: dict[str, int] = {}
     first, last, number, replaced = array("q"), array("q"), array("q"), array("q")
+    segments, attempts = a.segment.view(), a.attempt.view()
     for i, request in enumerate(a.request):
         row = row_of.setdefault(request, len(row_of))
         if row == len(first):
@@ -280,22 +295,22 @@ def _rows(a: Attempts) -> tuple[Ints, Ints, Ints, Ints]:
                 column.append(value)
             continue
         number[row] += 1
-        if a.segment[i] != a.segment[last[row]]:
+        if segments[i] != segments[last[row]]:
             replaced[row] = number[row] - 1
             first[row] = last[row] = i
-        elif a.attempt[i] < a.attempt[first[row]]:
+        elif attempts[i] < attempts[first[row]]:
             first[row] = i
-        elif a.attempt[i] >= a.attempt[last[row]]:
+        elif attempts[i] >= attempts[last[row]]:
             last[row] = i
     first_, last_, number_, replaced_ = (np.array(column, dtype=np.int64) for column in (first, last, number, replaced))
     return first_, last_, number_, replaced_
 
 
 def _windows(a: Attempts, sent: Ints, done: Ints, took: Floats, repeat: int) -> list[Window]:
-    segments = _view(a.segment)
+    segments = a.segment.view()
     ended = sent + np.maximum(done, np.nan_to_num(took * SECOND).round().astype(np.int64))
     known = sent != NO_TIME
-    started = np.array([f not in NEVER_SENT for f in a.failure], dtype=bool)
+    started = ~a.failure.among(*NEVER_SENT)
     found = []
     for segment in np.unique(segments[known]):
         inside = known & (segments == segment)

@@ -19,6 +19,7 @@ from poise.understand import statistics as st
 from poise.understand.attempts import NO_TIME
 from poise.understand.derive import Columns, columns, pooled
 from poise.understand.judged import join
+from poise.understand.lean import Names
 from poise.understand.score import Scores, pooled_scores, score_cell
 
 Ints = NDArray[np.int64]
@@ -72,11 +73,13 @@ class CellData:
         return st.quantile(self.columns.gaps, 0.5) if len(self.columns.gaps) else 0.0
 
     @cached_property
-    def items(self) -> tuple[list[str], Ints]:
+    def items(self) -> tuple[Sequence[str], Ints]:
         """Sample ids in order of first appearance, and each row's index among them."""
+        if self.columns.sample.distinct:
+            return self.columns.sample, np.arange(len(self.columns))
         index: dict[str, int] = {}
         codes = np.fromiter((index.setdefault(s, len(index)) for s in self.columns.sample), np.int64)
-        return list(index), codes
+        return Names(index), codes
 
     @cached_property
     def clusters(self) -> Ints | None:
@@ -121,10 +124,12 @@ class CellData:
         """Whether a server answered, so that the process watched here is the client alone."""
         return self.cell.source_kind == "api"
 
-    def unit_names(self) -> list[str]:
+    def unit_names(self) -> Sequence[str]:
         """For each item the name under which it is resampled: its cluster, else itself."""
+        if not self.samples.cluster:
+            return self.items[0]
         found = [self.samples.cluster.get(s) for s in self.items[0]]
-        return [f"c{cluster}" if cluster else f"s{s}" for s, cluster in zip(self.items[0], found)]
+        return Names(f"\0{cluster}" if cluster else s for s, cluster in zip(self.items[0], found))
 
 
 def gather(runs: Sequence[Run], allow_code: bool = False) -> list[CellData]:

@@ -189,7 +189,7 @@ def _points(data: CellData, seen: _Seen) -> list[Point]:
             data.cell.model.name,
             seen[data.cell.id, int(c.repeat[i]), c.request[i]][0],
         )
-        for i in keep
+        for i in keep.tolist()
     ]
 
 
@@ -229,16 +229,17 @@ def _cell(data: CellData, coefficients: Coefficients | None, hardware: Hardware,
         return structs.replace(base, reason=str(error))
     measured = c.e2e_s[keep]
     trials: dict[str, list[float]] = defaultdict(list)
-    for i, seconds in zip(keep, measured, strict=True):
-        trials[c.request[i]].append(float(seconds))
-    denoised = [min(trials[c.request[i]]) if len(trials[c.request[i]]) > 1 else None for i in keep]
+    asked = c.request.picked(keep.tolist())
+    for request, seconds in zip(asked, measured, strict=True):
+        trials[request].append(float(seconds))
+    denoised = [min(trials[request]) if len(trials[request]) > 1 else None for request in asked]
     least = [v for v in denoised if v is not None]
     price = hardware.price or cell.deployment.price or Price()
     right = _right(data)
     spread = noise([Point(i, 1, t) for i, (_, ts) in enumerate(trials.items()) for t in ts])
     varied = [s for s in spread if s.cv is not None]
     rows = Requests(
-        request=[c.request[i] for i in keep],
+        request=list(asked),
         repeat=[int(c.repeat[i]) for i in keep],
         prompt_tokens=prompt.tolist(),
         output_tokens=output.tolist(),

@@ -23,6 +23,8 @@ class _Fixed(Struct, gc=False):
 
 def length_checks(data: CellData) -> list[Check | None]:
     """`prompt_length` and `length_not_held` (of the answers), each where lengths were fixed and came out otherwise."""
+    if not any(r.prompt_tokens or 0 < r.max_tokens <= r.min_tokens for r in data.folder.requests(_Fixed)):
+        return []
     names, item = data.items
     place = {name: i for i, name in enumerate(names)}
     prompts, answers = np.full(len(names), np.nan), np.full(len(names), np.nan)

@@ -98,13 +98,25 @@ def _switched_off(data: CellData) -> bool:
     return bool(starts) and all(s.settings.get("prefix_cache") == "off" for s in starts)
 
 
+class _Asked(Struct, gc=False):
+    """The fields of a request that tell whether another asks the same."""
+
+    sample_id: str
+    asked_sha: str
+    draw: int = 0
+    shared_chars: int | None = None
+
+
 def _repeats(data: CellData) -> Repeats | None:
     """Rows grouped by what was asked, in order of sending."""
     c = data.columns
+    hashes = np.fromiter((hash(r.asked_sha) for r in data.folder.requests(_Asked)), np.int64)
+    if c.sample.distinct and len(np.unique(hashes)) == len(hashes):
+        return None
     asked: dict[str, str] = {}
     draws = 1
     renewed = set()
-    for r in data.folder.requests():
+    for r in data.folder.requests(_Asked):
         asked[r.sample_id] = r.asked_sha
         draws = max(draws, r.draw + 1)
         if r.shared_chars is not None:

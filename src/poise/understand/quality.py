@@ -92,18 +92,19 @@ def metric(data: CellData, values: Values, inside: Rows | None = None) -> Estima
 
 def corpus(data: CellData, values: Values, scorable: Rows) -> Estimate:
     """`reduce` of the summed statistics, with its bootstrap interval over items (or clusters)."""
-    assert values.stats is not None and values.reduce is not None
+    assert values.reduce is not None
     unit, better = getattr(values.metric, "unit", ""), getattr(values.metric, "better", None)
     units = data.items[1] if data.clusters is None else data.clusters[data.items[1]]
-    sums = np.stack([np.bincount(units, weights=column * scorable) for column in values.stats.T], axis=1)
+    count = int(units.max()) + 1
+    weights = st.bootstrap_weights(count, "corpus")
+    sums = values.sums(weights.groups(units), len(weights.starts), scorable)
     with np.errstate(all="ignore"):
         value = float(np.asarray(values.reduce(sums.sum(axis=0))))
         if not np.isfinite(value):
             return absent(f"{values.name} is undefined for these answers", unit, better)
         n = len(np.unique(data.items[1][scorable]))
-        if len(sums) < 2:
+        if count < 2:
             return Estimate(value, None, None, n, unit, better, ONE_ITEM)
-        weights = st.bootstrap_weights(len(sums), "corpus")
         replicates = np.asarray(values.reduce(weights @ sums), dtype=np.float64)
     return _resampled(value, replicates, n, unit, better)
 
@@ -135,8 +136,12 @@ def aggregated(data: CellData, values: Values, inside: Rows) -> Estimate:
     try:
         with np.errstate(all="ignore"):
             value = float(values.aggregate(items))
-            weights = st.bootstrap_weights(len(names), "corpus").counts[:100] if len(names) > 1 else ()
-            drawn = [np.repeat(np.arange(len(items)), np.asarray(w, dtype=int)[units]) for w in weights]
+            weights = st.bootstrap_weights(len(names), "corpus")
+            groups = weights.groups(units)
+            drawn = [
+                np.repeat(np.arange(len(items)), w.astype(int)[groups])
+                for w in weights.counts[: 100 if len(names) > 1 else 0]
+            ]
             replicates = np.array([values.aggregate([items[i] for i in draw]) for draw in drawn], dtype=float)
     except Exception as error:
         return absent(f"{values.name} could not be computed: {error}", "", better)
@@ -207,7 +212,7 @@ def tables(data: CellData) -> dict[str, Any]:
     for values in data.scores.by_metric.values():
         table = getattr(values.metric, "table", None)
         if table is not None and values.stats is not None and (fixed := _fixed_choices(data)):
-            return {"confusion": table(values.stats[~np.isnan(values.values)].sum(axis=0), fixed)}
+            return {"confusion": table(values.sums(np.zeros(len(values.values), dtype=np.int64), 1)[0], fixed)}
     return {}
 
 

@@ -25,6 +25,7 @@ from poise.tasks.extract import extract
 from poise.tasks.metrics.perplexity import score_logprobs
 from poise.types import Better, PoiseError, Sample, Score
 from poise.understand.derive import Columns
+from poise.understand.lean import Words
 from poise.understand.scored import Answers, Scored, Table, Values, joined, read, write
 
 Floats = NDArray[np.float64]
@@ -127,7 +128,7 @@ def pooled_scores(parts: Sequence[Scores]) -> Scores:
             values[0].metric,
             np.concatenate([v.values for v in values]),
             np.concatenate(stats) if len(stats) == len(values) else None,
-            [r for v in values for r in v.reasons],
+            Words(r for v in values for r in v.reasons),
             [i for part in items for i in part] if any(v.items for v in values) else None,
         )
     answers, unfound = joined([p.answers for p in parts]), np.concatenate([p.unfound for p in parts])

@@ -6,8 +6,6 @@ Of what was extracted only the places of the lines are held; an answer is read a
 from __future__ import annotations
 
 import math
-import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,10 @@ from poise.protocols import Metric
 from poise.store.files import write_atomic
 from poise.store.lines import Noted, Place
 from poise.types import Score
+from poise.understand.lean import Counts, Numbers, Words
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Answers = Sequence[str | None]
 
 
@@ -51,9 +51,10 @@ class Values:
     metric: Metric
     values: Floats
     """NaN = unscorable; failed requests hold 0."""
-    stats: NDArray[np.float64] | None
-    """[rows, k] sufficient statistics, where the metric gives as many for every item."""
-    reasons: list[str | None]
+    stats: NDArray[Any] | None
+    """[rows, k] sufficient statistics, where the metric gives as many for every item; of whole numbers perhaps of few
+    bits, so that `sums` adds them up."""
+    reasons: Sequence[str | None]
     items: list[Any] | None = None
     """What a metric that is no sum makes its corpus value of; None where an answer gives nothing to it."""
 
@@ -62,6 +63,13 @@ class Values:
         """From summed statistics to the corpus value; None = the corpus value is the mean."""
         found: Callable[[Any], Any] | None = getattr(self.metric, "reduce", None)
         return found if self.stats is not None else None
+
+    def sums(self, units: Ints, count: int, inside: NDArray[np.bool_] | None = None) -> Floats:
+        """Statistics of the rows that have a value (of those `inside`) over each of `count` units: [count, k]."""
+        assert self.stats is not None
+        known = ~np.isnan(self.values) if inside is None else inside & ~np.isnan(self.values)
+        summed = [np.bincount(units, weights=column * known, minlength=count) for column in self.stats.T]
+        return np.stack(summed, axis=1)
 
     @property
     def aggregate(self) -> Callable[[list[Any]], float] | None:
@@ -85,7 +93,7 @@ class Table:
 
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
-        self._unfound = array("b")
+        self._unfound = Numbers("b")
         self._noted: Noted[str | None] = Noted(_Answer, lambda line: line.answer)
         self._held: list[str | None] = []
 
@@ -121,7 +129,7 @@ class Table:
     @property
     def unfound(self) -> NDArray[np.bool_]:
         """Where no answer was extracted."""
-        return np.array(self._unfound, dtype=bool)
+        return self._unfound.view().astype(bool)
 
     def values(self, name: str, metric: Metric) -> Values:
         """One metric's column; rows without a score have the reason."""
@@ -132,38 +140,36 @@ class _Column:
     """One metric's scores, so far."""
 
     def __init__(self) -> None:
-        self._values, self._reasons, self._items = array("d"), list[str | None](), dict[int, Any]()
-        self._stats, self._with_stats, self._widths = array("d"), array("q"), set[int]()
+        self._values, self._reasons, self._items = Numbers("d"), Words(), dict[int, Any]()
+        self._stats, self._with_stats = Counts(), Numbers("b")
 
     def add(self, row: int, score: Score) -> None:
         self._fill(row)
         self._values.append(math.nan if score.value is None else score.value)
-        self._reasons.append(score.reason and sys.intern(score.reason))  # few different ones stand in many rows
+        self._reasons.append(score.reason)
+        self._with_stats.append(bool(score.stats))
         if score.item is not None:
             self._items[row] = score.item
         if score.stats:
-            self._widths.add(len(score.stats))
-            self._with_stats.append(row)
-            self._stats.extend(score.stats)
+            self._stats.append(score.stats)
 
     def _fill(self, rows: int) -> None:
         """Rows that no score was given for."""
         for _ in range(rows - len(self._values)):
             self._values.append(math.nan)
             self._reasons.append("not scored")
+            self._with_stats.append(False)
 
     def values(self, name: str, metric: Metric, rows: int) -> Values:
         self._fill(rows)
         stats = None
-        if len(self._widths) == 1:
-            given = np.frombuffer(self._stats).reshape(len(self._with_stats), -1)  # the numbers themselves, no copy
-            if len(given) == rows:
-                stats = given
-            else:
-                stats = np.zeros((rows, given.shape[1]))
-                stats[self._with_stats] = given
+        if self._stats.width and self._stats.even:
+            stats = given = self._stats.rows()
+            if len(given) < rows:
+                stats = np.zeros((rows, given.shape[1]), dtype=given.dtype)
+                stats[self._with_stats.view().astype(bool)] = given
         items = [self._items.get(row) for row in range(rows)] if self._items else None
-        return Values(name, metric, np.array(self._values, dtype=float), stats, self._reasons, items)
+        return Values(name, metric, self._values.view(), stats, self._reasons, items)
 
 
 def joined(parts: Sequence[Answers]) -> Answers:

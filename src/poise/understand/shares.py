@@ -66,11 +66,7 @@ def _sums(c: CellData, name: str) -> _Sums | None:
         return None
     if values.reduce is None or values.stats is None:
         return _mean(c, values.values)
-    stats = values.stats * ~np.isnan(values.values)[:, None]
-    items = len(c.items[0])
-    return _Sums(
-        np.stack([np.bincount(c.items[1], weights=s, minlength=items) for s in stats.T], axis=1), values.reduce
-    )
+    return _Sums(values.sums(c.items[1], len(c.items[0])), values.reduce)
 
 
 def _mean(c: CellData, values: Floats) -> _Sums:

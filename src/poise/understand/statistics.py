@@ -23,8 +23,8 @@ Interval = tuple[float | None, float | None]
 
 LEVEL = 0.95
 RESAMPLES = 2000
-_DRAWS_AT_MOST = 10_000_000
-_AT_ONCE = 1_000_000
+MOST_UNITS = 2500
+_AT_ONCE = 250_000
 """Draws that are worked on together: 8 MB."""
 
 
@@ -191,22 +191,29 @@ def generator(key: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
 
 
-def resample_count(units: int) -> int:
-    """How many bootstrap resamples of `units` items are affordable: 2000, fewer from 5 000 items on."""
-    return max(200, min(RESAMPLES, _DRAWS_AT_MOST // max(units, 1)))
-
-
 @dataclass(frozen=True, slots=True)
 class Resamples:
-    """How often each unit is drawn in each resample, [resamples, units], a byte each."""
+    """How often each of some units is drawn in each resample; of very many units, how often each group of them."""
 
     counts: NDArray[np.uint8]
+    """[resamples, groups], a byte each."""
+    starts: NDArray[np.int64]
+    """The first unit of each group; units that are neighbours belong together."""
+    units: int
 
     def __len__(self) -> int:
         return len(self.counts)
 
+    def groups(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The group of each of these units."""
+        if len(self.starts) == self.units:
+            return units
+        return np.searchsorted(self.starts, units, side="right") - 1
+
     def __matmul__(self, sums: NDArray[Any]) -> Floats:
-        """The sums of every resample: [units] or [units, k] -> [resamples] or [resamples, k]."""
+        """The sums of every resample: [units] or [units, k] -> [resamples] or [resamples, k]; or of each group."""
+        if len(sums) != len(self.starts):
+            sums = np.add.reduceat(sums, self.starts, axis=0)
         rows = max(1, _AT_ONCE // max(self.counts.shape[1], 1))
         blocks = [self.counts[start : start + rows] for start in range(0, len(self), rows)]
         return np.concatenate([block.astype(float) @ sums for block in blocks])
@@ -214,19 +221,21 @@ class Resamples:
 
 @lru_cache(maxsize=4)
 def bootstrap_weights(units: int, key: str) -> Resamples:
-    """Resamples of `units` items.
+    """Resamples of `units` items; of more than 2500, neighbours are drawn together, so that 5 MB hold any number.
 
-    Using the same ones for all systems that answered the same items keeps them paired.
+    Using the same ones for all systems that answered the same items keeps them paired. A mean of groups of equal size
+    varies as that of its items does; where neighbours are alike (windows of one text), more truly so.
     """
-    count = resample_count(units)
+    groups = min(units, MOST_UNITS)
     rng = generator(key)
-    counts = np.empty((count, units), dtype=np.uint8)  # how often one of n is drawn n times is 1 on average
-    block = max(1, _AT_ONCE // units)
-    for start in range(0, count, block):
-        rows = min(block, count - start)
-        drawn = rng.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units
-        counts[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
-    return Resamples(counts)
+    counts = np.empty((RESAMPLES, groups), dtype=np.uint8)  # how often one of n is drawn n times is 1 on average
+    block = max(1, _AT_ONCE // groups)
+    for start in range(0, RESAMPLES, block):
+        rows = min(block, RESAMPLES - start)
+        drawn = rng.integers(0, groups, (rows, groups))
+        drawn += np.arange(rows)[:, None] * groups
+        counts[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
+    return Resamples(counts, np.arange(groups) * units // groups, units)
 
 
 def all_alike(mark: float, n: int, resamples: int) -> Floats:

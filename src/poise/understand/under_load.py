@@ -161,11 +161,11 @@ def _tokens(low: CellData, high: CellData, rows: tuple[Rows, Rows]) -> float | N
 
 
 def _is_cut(c: CellData) -> NDArray[np.bool_]:
-    return np.array([f == "length" for f in c.columns.finish], dtype=bool)
+    return c.columns.finish.among("length")
 
 
 def _timed_out(c: CellData) -> NDArray[np.bool_]:
-    return np.array([f == "timeout" for f in c.columns.failure], dtype=bool)
+    return c.columns.failure.among("timeout")
 
 
 def _share(c: CellData, rows: Rows, which: NDArray[np.bool_]) -> float:
