@@ -7,14 +7,34 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-from poise.tasks.data import need, read_rows
+from poise.tasks.data import Row, need, read_rows
 from poise.types import Sample, UsageError
 
 COMPLETION_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@")
 """Where a continued function body is over (Chen et al. 2021, appendix)."""
+
+
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+(\w+)", re.MULTILINE)
+
+
+def _tested_rows(source: str, columns: tuple[str, ...]) -> Iterator[Row]:
+    """Rows with these columns; UsageError where their tests cannot run here, for then every answer would be wrong."""
+    if "plus_input" in next(read_rows(source)):
+        raise UsageError(
+            f"{source} is EvalPlus's own file, which has inputs where tests belong: score answers to it with EvalPlus"
+        )
+    for row in read_rows(source, columns):
+        tests = "\n".join([str(row.get("test") or ""), *map(str, row.get("test_imports") or ())])
+        if others := set(_IMPORT.findall(tests)) - sys.stdlib_module_names:
+            raise UsageError(
+                f"{source}: the tests of {row['task_id']!r} import {', '.join(sorted(others))}; the sandbox has "
+                "Python's own modules only"
+            )
+        yield row
 
 
 class HumanEval:
@@ -32,7 +52,7 @@ class HumanEval:
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "HumanEval.jsonl.gz, or hub:openai/openai_humaneval:test")
         columns = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
-        for row in read_rows(source, columns):
+        for row in _tested_rows(source, columns):
             fields = {
                 "prompt": str(row["prompt"]),
                 "preamble": str(row["prompt"]),
@@ -63,7 +83,7 @@ class HumanEvalFix:
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "humanevalpack.python.jsonl, or hub:bigcode/humanevalpack/python:test")
         columns = ("task_id", "declaration", "prompt", "buggy_solution", "canonical_solution", "test", "entry_point")
-        for row in read_rows(source, columns):
+        for row in _tested_rows(source, columns):
             if not str(row["task_id"]).startswith("Python/"):
                 raise UsageError(f"{source}: {row['task_id']!r} is not Python; only Python's tests can be run here")
             fields = {
@@ -106,7 +126,7 @@ class Mbpp:
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
         source = need(data, self.name, "mbpp.jsonl, or hub:google-research-datasets/mbpp:test")
-        for number, row in enumerate(read_rows(source, ("task_id", "code", "test_list"))):
+        for number, row in enumerate(_tested_rows(source, ("task_id", "code", "test_list"))):
             text = row.get("text", row.get("prompt"))
             if text is None:
                 raise UsageError(f"{source}, row {number + 1}: neither 'text' nor 'prompt'")

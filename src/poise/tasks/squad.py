@@ -1,17 +1,17 @@
-"""Reading comprehension from SQuAD's nested JSON: v1.1, v2.0 (with questions that have no answer), XQuAD, MLQA."""
+"""Reading comprehension: SQuAD's nested JSON (1.1, 2.0, XQuAD, MLQA), CMRC 2018's own, rows of a question each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from poise.tasks.data import files_of, need, read_json
+from poise.tasks.data import Row, files_of, need, read_json, read_rows
 from poise.types import Sample, UsageError
 
 
 class Squad:
-    """Questions about a passage (SQuAD 1.1 and 2.0, XQuAD), official exact match and F1.
+    """Questions about a passage (SQuAD 1.1 and 2.0, XQuAD, MLQA, CMRC 2018), official exact match and F1.
 
     A question without an answer has the target "" and wants "unanswerable".
     """
@@ -25,12 +25,8 @@ class Squad:
     options: tuple[str, ...] = ()
 
     def samples(self, data: Any, options: dict[str, Any]) -> Iterator[Sample]:
-        for path in files_of(need(data, self.name, "dev-v1.1.json"), (".json",)):
-            documents = read_json(path)
-            root = documents[0] if len(documents) == 1 else None
-            if not isinstance(root, dict) or not isinstance(root.get("data"), list):
-                raise UsageError(f'{path}: not SQuAD\'s format, which is one object with a list "data" of articles')
-            questions = list(_questions(root["data"], str(path)))
+        for path, articles in _files(need(data, self.name, "dev-v1.1.json")):
+            questions = list(_questions(articles, path))
             seen = Counter[str]()
             some_without = any(not q.target[0] for q in questions)
             for sample in questions:
@@ -46,7 +42,44 @@ class Squad:
         return sample.target[0] or "unanswerable"
 
 
-def _questions(articles: list[Any], path: str) -> Iterator[Sample]:
+def _files(source: str) -> Iterator[tuple[str, Iterable[Any]]]:
+    """The articles of each file, as SQuAD has them."""
+    if source.startswith("hub:") or source.lower().endswith((".jsonl", ".jsonl.gz")):
+        yield source, map(_of_row, read_rows(source, ("id", "context", "question", "answers")))
+        return
+    for path in files_of(source, (".json",)):
+        documents = read_json(path)
+        root = documents[0] if len(documents) == 1 else None
+        if isinstance(root, list) and all(isinstance(part, dict) and "context_text" in part for part in root):
+            yield str(path), map(_of_cmrc, root)
+            continue
+        if not isinstance(root, dict) or not isinstance(root.get("data"), list):
+            raise UsageError(f'{path}: not SQuAD\'s format, which is one object with a list "data" of articles')
+        yield str(path), root["data"]
+
+
+def _of_row(row: Row) -> Row:
+    """A row of one question, as the hub has SQuAD: without answers it cannot be answered."""
+    found = row["answers"]
+    texts = list(found.get("text") or ()) if isinstance(found, dict) else [a["text"] for a in found or ()]
+    asked = {**row, "answers": [{"text": text} for text in texts], "is_impossible": not texts}
+    return {"title": row.get("title", row["id"]), "paragraphs": [{"context": row["context"], "qas": [asked]}]}
+
+
+def _of_cmrc(part: Row) -> Row:
+    """A passage of CMRC 2018's own files (Cui et al. 2019), whose answers are texts."""
+    asked = [
+        {
+            "id": q.get("query_id"),
+            "question": q.get("query_text"),
+            "answers": [{"text": a} for a in q.get("answers", ())],
+        }
+        for q in part.get("qas", ())
+    ]
+    return {"title": part.get("title", ""), "paragraphs": [{"context": part["context_text"], "qas": asked}]}
+
+
+def _questions(articles: Iterable[Any], path: str) -> Iterator[Sample]:
     try:
         for number, article in enumerate(articles):
             title = str(article.get("title", number))
