@@ -42,6 +42,13 @@ def test_a_clear_winner_and_what_the_fastest_gives_up(tmp_path: Path) -> None:
     assert lost["quality_points_lost"]["lo"] > 0
 
 
+def test_numbers_without_spread_have_no_more_than_three_digits(tmp_path: Path) -> None:
+    wrong = [asked(f"i{i}", "x", "y", sent_s=2.0 * i, e2e_s=0.05) for i in range(30)]
+    assert verdict(tmp_path, cell("m", "t", wrong, chance=0.5)).text == "m: B 0, the only system compared"
+    unscored = verdict(tmp_path / "2", cell("m", "t", wrong, metrics=()))
+    assert unscored.text.endswith("; a request takes 50 ms on average")
+
+
 def test_what_cannot_be_told_apart_is_not(tmp_path: Path) -> None:
     found = verdict(tmp_path, system("a", 0.70, 1.0), system("b", 0.71, 1.04))
     assert "do not tell it apart from" in found.text and "is best balanced" not in found.text

@@ -261,11 +261,13 @@ def _negated(x: dict[str, float | None]) -> dict[str, Any]:
 
 
 def _number(x: dict[str, Any], after: str = "", least: int = 0) -> str:
-    """`31 points [28, 34]`: as many decimals as the interval's half width has to its first digit, 3 at most."""
-    if x["lo"] is None or x["hi"] is None:
-        return f"{x['value']:.3g}{after}"
-    half = (x["hi"] - x["lo"]) / 2
-    digits = 3 if half <= 0 else min(3, max(least, -math.floor(math.log10(half))))
+    """`31 points [28, 34]`: as many decimals as the interval's half width has to its first digit, 3 at most.
+
+    Three digits of what has no interval, or one without width.
+    """
+    if x["lo"] is None or x["hi"] is None or math.isclose(x["lo"], x["hi"], rel_tol=1e-9, abs_tol=1e-12):
+        return np.format_float_positional(x["value"], precision=3, fractional=False, trim="-") + after
+    digits = min(3, max(least, -math.floor(math.log10((x["hi"] - x["lo"]) / 2))))
     value, lo, hi = (f"{v + 0.0:.{digits}f}" for v in (x["value"], x["lo"], x["hi"]))
     return f"{value}{after}" if value == lo == hi else f"{value}{after} [{lo}, {hi}]"
 
