@@ -45,5 +45,5 @@ def test_unknown_report_kind(tmp_path: Path) -> None:
 
 def test_one_of_a_kind_is_singular() -> None:
     planned = str(poise.plan({**STUDY, "tasks": [{**STUDY["tasks"][0], "limit": 1}], "loads": [{"closed": [1, 8]}]}))
-    assert planned.startswith("2 cells, 1 request, ") and ": 1 request, about " in planned
+    assert planned.startswith("2 cells, 1 request, ") and ": 1 request, about 1 s\n" in planned
     assert ": not measurable: scripted takes one request at a time" in planned

@@ -91,15 +91,29 @@ def describe(plan: Plan) -> str:
     seconds, disk = sum(c.seconds for c in cells), sum(c.disk_bytes for c in cells)
     usd = sum(c.usd or 0.0 for c in cells)
     asked = f"{counted(len(cells), 'cell')}, {counted(plan.requests, 'request')}"
-    lines = [f"{asked}, about {seconds:.0f} s and {disk / 1e6:.1f} MB" + (f", {usd:.2f} USD" if usd else "")]
+    lines = [f"{asked}, about {rough_time(seconds)} and {rough_size(disk)}" + (f", {usd:.2f} USD" if usd else "")]
     for c in cells:
-        about = (
-            f"{counted(c.requests, 'request')}, about {c.seconds:.0f} s"
-            if c.requests
-            else f"not measurable: {c.cell.reason}"
-        )
+        about = f"not measurable: {c.cell.reason}"
+        if c.requests:
+            about = f"{counted(c.requests, 'request')}, about {rough_time(c.seconds)}"
         lines.append(f"  {label(c.cell)}: {about}")
     for (model, _), (kind, source) in plan.sources.items():
         size = model_bytes(source)
-        lines.append(f"  {model} ({kind}): " + (f"{size / 1e6:.1f} MB of weights" if size else "size unknown"))
+        lines.append(f"  {model} ({kind}): " + (f"{rough_size(size)} of weights" if size else "size unknown"))
     return "\n".join(dict.fromkeys(lines))
+
+
+def rough_time(seconds: float) -> str:
+    """A guessed duration: no digits that it has not, nothing below a second."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def rough_size(size: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from poise.counted import counted
 from poise.plan.build import Plan
-from poise.plan.estimate import CellEstimate, estimate
+from poise.plan.estimate import CellEstimate, estimate, rough_size, rough_time
 from poise.plan.spec import Cell
 from poise.plan.weights import model_bytes
 from poise.report import numbers
@@ -42,7 +42,7 @@ def print_plan(
                     c.cell.task.name,
                     c.cell.load.label,
                     str(c.requests),
-                    _seconds(c.seconds) if c.requests else numbers.ABSENT,
+                    rough_time(c.seconds) if c.requests else numbers.ABSENT,
                     problems.get((c.cell.model.name, c.cell.deployment.name)) or _unmeasurable(c.cell),
                 ]
                 for c in cells
@@ -57,8 +57,8 @@ def print_plan(
     rows = [
         [
             m,
-            _bytes(size) if size else "unknown (not local)",
-            _bytes(memory_available) if memory_available else "unknown",
+            rough_size(size) if size else "unknown (not local)",
+            rough_size(memory_available) if memory_available else "unknown",
         ]
         for m, size in memory.items()
     ]
@@ -109,27 +109,13 @@ def _json(
 
 
 def _time(cells: list[CellEstimate]) -> str:
-    return "about " + _seconds(sum(c.seconds for c in cells))
+    return "about " + rough_time(sum(c.seconds for c in cells))
 
 
 def _disk(cells: list[CellEstimate]) -> str:
-    return f"{_bytes(sum(c.disk_bytes for c in cells))} of records"
+    return f"{rough_size(sum(c.disk_bytes for c in cells))} of records"
 
 
 def _usd(cells: list[CellEstimate]) -> str:
     priced = [c.usd for c in cells if c.usd is not None]
     return f", about ${sum(priced):.2f}" if priced else ""
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
