@@ -82,13 +82,15 @@ class Plan:
 
 def plan(study: Study, *, allow_code: bool = False) -> Plan:
     """Expand a study. UsageError for what can be known beforehand to be wrong; asks no engine, starts nothing."""
-    tasks = {use.name: Drawn(study, use, allow_code) for use in study.tasks}
+    read_by = {model.name: _readers(study, model, allow_code) for model in study.models}
+    read = [(*picked, model.revision) for model in study.models for *_, picked in read_by[model.name]]
+    tasks = {use.name: Drawn(study, use, allow_code, read) for use in study.tasks}
     cells: list[Cell] = []
     items: dict[str, Items] = {}
     searches: dict[str, Callable[[Load], tuple[Cell, Items]]] = {}
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for model in study.models:
-        readers = _readers(study, model, allow_code)
+        readers = read_by[model.name]
         if readers and model.format == "auto":
             used = {kind for _, _, (kind, _) in readers}
             chat = has_chat_template(sources(model, study.base_dir), used, model.revision)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from poise import registry
 from poise.counted import counted
+from poise.plan.contexts import smallest_context
 from poise.plan.kept import Kept
 from poise.plan.lengths import Fitter
 from poise.plan.prompts import Asker, sha, sha_of_each
@@ -63,7 +67,10 @@ class Facts(NamedTuple):
 class Drawn:
     """A task of the study with its samples drawn once: the same items for every model and deployment."""
 
-    def __init__(self, study: Study, use: TaskUse, allow_code: bool) -> None:
+    def __init__(
+        self, study: Study, use: TaskUse, allow_code: bool, sources: Sequence[tuple[str, str, str | None]] = ()
+    ) -> None:
+        """`sources`: the (kind, source, revision) of all models as engines read them; the items suit them all."""
         from poise.tasks.build import get_task
         from poise.tasks.data import SUFFIXES, data_sha
 
@@ -71,6 +78,8 @@ class Drawn:
         self.task: Any = get_task(_beside(use.task, study.base_dir), allow_code=allow_code)
         self.mode: Mode = self._mode()
         self._check_options()
+        if (fit := getattr(self.task, "fit", None)) and (context := smallest_context(sources)):
+            self.use = use = structs.replace(use, options=fit(use.options, context))
         self.data = data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
         # A task that is itself a file is part of what was asked.
         files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]

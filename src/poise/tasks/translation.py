@@ -14,6 +14,9 @@ from poise.types import Sample, UsageError
 WINDOW_LINES = "window_lines"
 """The field that says of how many lines an item is; no data set has a column of this name, as some have `lines`."""
 
+LINES, CHARS = 20, 1500
+"""How much a window of a document holds at most, unless said."""
+
 LANGUAGES = {
     "zh": "Chinese", "en": "English", "de": "German", "fr": "French", "es": "Spanish", "ja": "Japanese",
     "ru": "Russian", "it": "Italian", "pt": "Portuguese", "cs": "Czech", "ko": "Korean", "ar": "Arabic",
@@ -38,8 +41,9 @@ class Translation:
     or a table with both languages as columns; `pair: zh-en` or `en-zh`.
 
     `unit: document` asks for windows of successive lines, at most `lines` (20) of them and about `chars` (1500)
-    characters; answers are realigned to the lines, over which all scores run. `ter: true` adds TER, whose search for
-    shifted phrases takes 1 to 10 ms a sentence of 25 words and seconds where one is very long; the rest takes 1 ms.
+    characters, fewer where a model's context is short; answers are realigned to the lines, over which all scores run.
+    `ter: true` adds TER, whose search for shifted phrases takes 1 to 10 ms a sentence of 25 words and seconds where
+    one is very long; the rest takes 1 ms.
     """
 
     name, version = "translation", 2
@@ -64,6 +68,20 @@ class Translation:
             return
         for number, said, wanted in pairs:
             yield Sample(str(number), {"text": said, **languages}, _target(wanted))
+
+    def fit(self, options: dict[str, Any], context: int) -> dict[str, Any]:
+        """Windows that fit into `context` tokens with their answer, unless their size is asked for.
+
+        By tokenizers that do not know the language: a token for each byte of a dense one, for two letters of others.
+        """
+        if options.get("unit") != "document" or {"lines", "chars"} & options.keys():
+            return options
+        dense = language(_pair(options.get("pair", "zh-en"))[0]) in DENSE
+        a_char, a_line = (4.0, 40) if dense else (1.0, 80)  # question and answer; characters
+        chars = int((context - 120) / (a_char + (8 + 6) / a_line))
+        if chars >= CHARS:
+            return options
+        return {**options, "chars": max(chars, 1), "lines": max(1, min(LINES, chars // a_line))}
 
     def outputs(self, lines: Iterable[str], data: Any, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """The outputs of a text with a line for every line of the data, by their items' ids.
@@ -119,7 +137,7 @@ class Translation:
             yield window
 
     def _limits(self, options: dict[str, Any]) -> tuple[int, int]:
-        return whole(options, "lines", 20, self.name), whole(options, "chars", 1500, self.name)
+        return whole(options, "lines", LINES, self.name), whole(options, "chars", CHARS, self.name)
 
     def _windows(
         self, grouped: Iterator[list[Pair]], options: dict[str, Any], languages: dict[str, str]
