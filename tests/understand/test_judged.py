@@ -234,6 +234,17 @@ def test_a_judge_that_fails_takes_no_mark_away(run: Run, tmp_path: Path) -> None
     assert not any(code == "none_found" for _, code in checks)
 
 
+def test_a_judge_without_any_verdict_is_no_matter_of_length(run: Run, tmp_path: Path) -> None:
+    """It leaves the judged answers without a mark, and longer answers of it would not help."""
+    mute = judge(run, tmp_path / "mute", "rubric", {"j": {"*": "The answer is: " * 2000}})
+    vague = judge(run, tmp_path / "vague", "rubric", {"j": {"*": "hm " * 2000, f"{folder(run, 'a')}/p#0": "[[7]]"}})
+    for judged, advice in ((mute, "a stronger judge"), (vague, "raise --max-tokens")):
+        summary = poise.summarize([run, judged])
+        checks = {(cell.model, c.code): c for cell in summary.cells for c in cell.checks}
+        assert advice in checks["j", "unreadable_verdicts"].action
+        assert (values(summary, "a").get("judge.rating") is None) == (judged is mute)
+
+
 def test_judges_are_not_doubted_for_what_lies_in_their_nature(run: Run, tmp_path: Path) -> None:
     """Equal answers make equal prompts; two runs of judges were asked different things; items count, not requests."""
     rubric = judge(run, tmp_path / "rated", "rubric", {"j": {"*": "Rating: [[6]]"}})

@@ -170,8 +170,8 @@ def _blocks(text: str) -> list[str]:
 
 def _rating(text: str, sample: Sample) -> str | None:
     """The one number from 1 to 10 in "[[7]]", else in a last line "Rating: 7"; none if several differ."""
-    found = _verdict(text, r"\[\[\s*(\d{1,3}(?:\.\d{1,3})?)(?:\s*/\s*10)?\s*\]\]",
-                     r"(?:rating|score)\W{0,8}(\d{1,3}(?:\.\d{1,3})?)(?:\s*/\s*10)?")  # fmt: skip
+    found = _verdict(text, r"\[\[\s*(\d{1,3}(?:\.\d{1,3})?)(?:\s*(?:/|out of)\s*10)?\s*\]\]",
+                     r"(?:rating|score)\W{0,8}(\d{1,3}(?:\.\d{1,3})?)(?:\s*(?:/|out of)\s*10)?")  # fmt: skip
     return f"{float(found):g}" if found and 1 <= float(found) <= 10 else None
 
 

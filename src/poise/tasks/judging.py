@@ -31,7 +31,7 @@ Verdict: [[B]]
 Verdict: [[tie]]"""
 
 _ANGLES = re.compile(r"<{3,}|>{3,}")
-_VERDICT = re.compile(r"\[(?=\[\s*(?:\d+(?:\.\d+)?(?:\s*/\s*\d+)?|[A-C]|tie)\s*\]\])", re.IGNORECASE)
+_VERDICT = re.compile(r"\[(?=\[\s*(?:\d+(?:\.\d+)?(?:\s*(?:/|out of)\s*\d+)?|[A-C]|tie)\s*\]\])", re.IGNORECASE)
 _CONTROL = re.compile(r"<(?=[|｜][^<>\n]{1,60}[|｜]>|/?s>|(?:start|end)_of_turn>|/?(?:bos|eos|pad)>)|\[(?=/?INST\])")
 
 

@@ -58,8 +58,9 @@ def judge_checks(data: CellData) -> list[Check]:
     unreadable = sum(v is None and key not in own.failed for key, v in own.values.items())
     if unreadable:
         evidence = f"{unreadable} of {len(own.values)} answers got no readable verdict; they are left out"
-        action = "read some with `poise show`" + (
-            "; raise --max-tokens" if data.columns.finish.among("length").any() else ""
+        longer = "; raise --max-tokens" if data.columns.finish.among("length").any() else ""
+        action = (
+            f"read some with `poise show`{longer}" if own.spoke else "give a stronger judge: this one marks nothing"
         )
         found.append(Check("unreadable_verdicts", "warn", evidence, action))
     if own.swapped:

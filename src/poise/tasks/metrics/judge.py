@@ -20,7 +20,7 @@ LOWEST, HIGHEST = 1, 10
 class Rating:
     """A rubric judge's number, as read by the extractor `rating`."""
 
-    name, version, unit, better, scale = "rating", 1, "1–10", "higher", float(HIGHEST)
+    name, version, unit, better, scale = "rating", 2, "1–10", "higher", float(HIGHEST)
     about_others = True
 
     def score(self, answer: str | None, sample: Sample) -> Score:
