@@ -1,14 +1,15 @@
 """Choice log-likelihoods and rolling perplexity: poise against a bare loop, and other tools beside it.
 
 Items have a prompt of 30 to 150 words and four endings of 3 to 20 words; all seeded, all on one thread in single
-precision, on a random Llama of 10 million parameters. The bare loop is what one would write by hand for speed: items
-sorted by length, prompts run once in batches, the endings go on from copies of their cache, only their rows pass
-through the head. poise runs through its backend, `prepare`, `send` and `finish`, on the same loaded model, block by
-block in turn with the bare loop (A B B A …); a ratio is the median over pairs of neighbouring blocks, `cpu` the same in
-CPU seconds, which other load on the host disturbs less. Then the whole command `poise run` on the same items: its
-seconds outside imports, model load and the model. The last line is one JSON document.
+precision, on a random Llama of 10 million parameters or on `--model`, a folder. The bare loop is what one would write
+by hand for speed: items sorted by length, prompts run once in batches, the endings go on from copies of their cache,
+only their rows pass through the head. poise runs through its backend, `prepare`, `send` and `finish`, on the same
+loaded model, block by block in turn with the bare loop (A B B A …); a ratio is the median over pairs of neighbouring
+blocks, `cpu` the same in CPU seconds, which other load on the host disturbs less. Then the whole command `poise run`
+on the same items: its seconds outside imports, model load and the model. The last line is one JSON document.
 
-    python benchmarks/loglikelihood.py [--items 120] [--blocks 6] [--peers lm-eval=PYTHON,lighteval=PYTHON]
+    python benchmarks/loglikelihood.py [--items 120] [--blocks 6] [--model FOLDER]
+                                       [--peers lm-eval=PYTHON,lighteval=PYTHON]
 
 `--peers` names the interpreters of environments in which these tools are installed; each runs its own model class on
 the same model, items and text, in a process of its own: the best of three passes, in CPU seconds.
@@ -49,11 +50,12 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=120, help="items of four endings in a block")
     parser.add_argument("--words", type=int, default=12_000, help="words of the text for perplexity")
     parser.add_argument("--blocks", type=int, default=6, help="timed blocks of each kind")
+    parser.add_argument("--model", type=Path, help="a model folder with config.json; default: a random Llama")
     parser.add_argument("--peers", default="", help="NAME=PYTHON,…: lm-eval, lighteval")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = random_llama(Path(scratch) / "random-10m")
+        folder = arguments.model or random_llama(Path(scratch) / "random-10m")
         items, text = made_items(arguments.items), made_text(arguments.words)
         backend = Transformers()
         backend.open(
@@ -80,7 +82,8 @@ def main() -> None:
 def show(
     rows: list[dict[str, Any]], command: dict[str, float], peers: list[dict[str, Any]], a: argparse.Namespace
 ) -> None:
-    print(f"{a.items * 4} choice log-likelihoods, {a.words} words of text; one thread, float32, 10 M parameters")
+    model = a.model.name if a.model else "10 M parameters"
+    print(f"{a.items * 4} choice log-likelihoods, {a.words} words of text; one thread, float32, {model}")
     print("what                    bare      poise   ratio        quartiles     cpu  target  values")
     for row in rows:
         spread = f"{row['ratio_lo']:.3f}–{row['ratio_hi']:.3f}"
@@ -138,6 +141,7 @@ class Bare:
 
         self.torch, self.model, self.encode = torch, backend._model, backend._codec.encode
         self.start, self.cache = backend._codec.start, backend._cache
+        self.context = backend._codec.context or CONTEXT
 
     def choices(self, items: list[tuple[str, list[str]]], size: int) -> list[float]:
         torch, found = self.torch, [[0.0] * 4 for _ in items]
@@ -183,9 +187,9 @@ class Bare:
         """Disjoint windows, the first token predicted too; the last reaches back for a whole context."""
         torch, ids, found = self.torch, [self.start, *self.encode(text, True)], []
         with torch.inference_mode():
-            for low in range(0, len(ids) - 1, CONTEXT):
-                high = min(low + CONTEXT, len(ids) - 1)
-                begin = max(0, high - CONTEXT)
+            for low in range(0, len(ids) - 1, self.context):
+                high = min(low + self.context, len(ids) - 1)
+                begin = max(0, high - self.context)
                 logits = self.model(input_ids=torch.tensor([ids[begin:high]]), use_cache=False).logits[0, low - begin :]
                 aims = torch.tensor(ids[low + 1 : high + 1])
                 found += logits.log_softmax(-1).gather(-1, aims[:, None])[:, 0].tolist()
