@@ -111,6 +111,9 @@ def test_letter(text, want):
         ("Answer: 5 (since 2 + 3 = 5, not 6)", "5"), ("$\\boxed{1{,}000}$", "1000"), ("is \\(1\\,000\\).", "1000"),
         ("1\u202f000", "1000"), ("\\$18", "18"), ("答案是 １，２３４。", "1234"),
         ("# Final Answer\n42\n(step 7)", "42"), ("The answer is not 5 but 6.", "6"),
+        # cut at the token limit: the last answer that is whole
+        ("The answer is 2 * 8 = 16.\n\nThe answer is 16 * 12 = ", "16"),
+        ("The answer is 40.\nWith 25 more it is 65.\nThe answer is ", "40"),
     ],
 )  # fmt: skip
 def test_final_number(text, want):

@@ -39,10 +39,12 @@ def final_number(text: str) -> str | None:
     if inside is not None and (found := _NUMBERS.search(_readable(inside))):
         return _plain(found)
     text = _readable(text)
-    stated = [m.end() for m in _NUMBER_IS.finditer(text)]
-    if stated:
-        rest = text[stated[-1] :].lstrip(" \t\n:*")
+    end = len(text)
+    for stated in reversed(list(_NUMBER_IS.finditer(text))):
+        rest, end = text[stated.end() : end].lstrip(" \t\n:*"), stated.start()
         sentence = _ASIDE.split(rest, maxsplit=1)[0]
+        if sentence.rstrip().endswith("="):
+            continue  # cut before the result
         if found := _NUMBERS.search(sentence.rpartition("=")[2]) or _NUMBERS.search(rest):
             return _plain(found)
     numbers = list(_NUMBERS.finditer(text))

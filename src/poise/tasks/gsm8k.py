@@ -37,7 +37,7 @@ class Gsm8k:
     The answer is the number after the last "####", in a box, after "answer is", or the last one of the text.
     """
 
-    name, version = "gsm8k", 1
+    name, version = "gsm8k", 2
     instruction = 'Solve the problem step by step. End with "The answer is" and the number.'
     answer_prefix = "Answer:"
     extract = "final_number"
