@@ -28,6 +28,7 @@ OPEN = Sample("1", {}, "x")
         ("not positive", None),
         ("This isn't negative", None),
         ("positively", None),
+        ("It is neutral. The author is not expressing a positive or", None),  # cut at the token limit
         ("Some praise, so not negative at first. But it ends badly.\nAnswer: negative", "negative"),
         ("The words are positive, the tone is negative. The final answer is \\boxed{negative}.", "negative"),
         ("It could be positive. The sentiment is positive or negative", None),

@@ -63,7 +63,9 @@ def _label(text: str, words: str) -> str | None:
         return None
     first = hits[0]
     if len({hit.group(1).casefold() for hit in hits}) == 1:
-        return None if _NEGATION.search(text[max(0, first.start() - 24) : first.start()]) else first.group(1)
+        unsure = re.fullmatch(r"\W*(?:or|nor|or an?)\W*", text[hits[-1].end() :], re.IGNORECASE)  # cut before the other
+        negated = _NEGATION.search(text[max(0, first.start() - 24) : first.start()])
+        return None if negated or unsure else first.group(1)
     lead = _LEAD.match(text)
     if lead is None or lead.end() < first.start():
         return None
