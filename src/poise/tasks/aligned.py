@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError, fromstring
-from xml.sax.saxutils import unescape
+from typing import TYPE_CHECKING, Any
 
 from poise.tasks.data import read_lines, read_rows
 from poise.types import UsageError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 Line = tuple[str, tuple[str, ...]]
 """What a line says, and its references."""
@@ -71,6 +72,8 @@ def _of_files(paths: Sequence[Path]) -> Iterator[Line]:
 
 def _segments(path: Path) -> Iterator[str]:
     """The segments of SGML, which is no XML: bare & and < occur in it, as entities do."""
+    from xml.sax.saxutils import unescape  # it takes half of urllib along
+
     found = _SEGMENT.findall("\n".join(read_lines(path)))
     if not found:
         raise UsageError(f"{path} has no <seg>, as WMT's SGML has")
@@ -79,6 +82,8 @@ def _segments(path: Path) -> Iterator[str]:
 
 
 def _of_xml(path: Path, source: str, target: str) -> Iterator[Line]:
+    from xml.etree.ElementTree import ParseError, fromstring
+
     text = "\n".join(read_lines(path))
     if "<!ENTITY" in text:  # declared entities can grow without bound; no test set has any
         raise UsageError(f"{path}: its entities are not read")
