@@ -151,11 +151,11 @@ def test_sampling_by_flags_comes_last(tmp_path: Path) -> None:
         " overrides: [{when: {task: mini-qa}, generation: {temperature: 0.3, stop: [x]}}],"
         " tasks: [{task: mini-qa, limit: 3, generation: {draws: 4, top_p: 0.9}}]}"
     )
-    done = poise("run", "-q", file, "--temperature", "0.7", "--draws", "2", "-o", tmp_path / "r")
+    done = poise("run", "-q", file, "--temperature", "0.7", "--draws", "2", "--deadline", "9", "-o", tmp_path / "r")
     assert done.returncode == 0, done.stderr
     run = open_run(tmp_path / "r")
     asked = list(run.cells()[0].requests())
-    assert {(r.temperature, r.top_p, r.stop) for r in asked} == {(0.7, 0.9, ("x",))}
+    assert {(r.temperature, r.top_p, r.stop, r.deadline_s) for r in asked} == {(0.7, 0.9, ("x",), 9.0)}
     assert sorted(r.draw for r in asked) == [0, 0, 0, 1, 1, 1]
     assert len({r.seed for r in asked}) == 6, "each draw has a seed of its own"
     wrong = poise("plan", file, "--temperature", "nan")

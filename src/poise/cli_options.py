@@ -65,6 +65,13 @@ loads = options(
     ),
 )
 max_tokens = click.option("--max-tokens", type=COUNT, metavar="N", help="Longest answer in tokens.")
+deadline = click.option(
+    "--deadline",
+    "deadline_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Longest wait for an answer; default 120.",
+)
 sampling = options(
     click.option(
         "--temperature", type=NOT_NEGATIVE, metavar="T", help="Of sampling; 0: greedy. Default: the task's, mostly 0."
@@ -95,6 +102,7 @@ study = options(
     loads,
     max_tokens,
     sampling,
+    deadline,
     click.option("--prompt-tokens", type=COUNT, metavar="N", help="Prompt length of task synthetic."),
     click.option("--output-tokens", type=COUNT, metavar="N", help="Answer length of task synthetic."),
     limit,

@@ -73,6 +73,7 @@ def plan(allow_code: bool, yaml: bool, as_json: bool, **flags: Any) -> int:
     option.rate,
     click.option("--limit", type=option.COUNT, metavar="N", help="Judge the answers to so many items, drawn by seed."),
     option.max_tokens,
+    option.deadline,
     option.repeats,
     option.retries,
     option.client_processes,

@@ -50,6 +50,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     temperature: float | None = None
     draws: int | None = None
+    deadline_s: float | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     limit: int | None = None
@@ -259,8 +260,8 @@ def _adjust(study: Study, flags: Flags) -> Study:
 
 
 def _sampled(study: Study, flags: Flags) -> Study:
-    """Lengths, temperature and draws said by flags, for all tasks and over what the file's overrides say of them."""
-    said = {name: getattr(flags, name) for name in ("max_tokens", "temperature", "draws")}
+    """What flags say of generation, for all tasks and over what the file's overrides say of it."""
+    said = {name: getattr(flags, name) for name in ("max_tokens", "temperature", "draws", "deadline_s")}
     said = {name: value for name, value in said.items() if value is not None}
     Document(None, "command line").convert((), said, Generation)
     return structs.replace(

@@ -114,6 +114,7 @@ def test_the_same_thing_under_two_names_is_refused() -> None:
     [
         ({"deployments": [{"backend": "scripted", "options": {"gap": 1}}]}, "did you mean 'gap_s'"),
         ({"deployments": [{"backend": "scripted", "options": {"gap_s": "slow"}}]}, "options"),
+        ({"deployments": [{"backend": "openai", "options": {"base_url": "x"}}]}, "write it beside `options`"),
         ({"tasks": [{"task": "synthetic", "mode": "choice"}]}, "has no mode 'choice'"),
         ({"tasks": [{"task": "synthetic", "shots": 3}]}, "0 examples"),
         ({"tasks": [{"task": "synthetic", "options": {"prompt_token": 3}}]}, "did you mean 'prompt_tokens'"),

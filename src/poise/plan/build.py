@@ -141,6 +141,10 @@ def _selected(study: Study, model: Model, deployment: Deployment, use: TaskUse, 
 def _check_options(deployment: Deployment, backend: type[Backend]) -> None:
     known = list(getattr(backend.Options, "__struct_fields__", ()))
     for key in deployment.options:
+        if key in Deployment.__struct_fields__:
+            raise UsageError(
+                f"deployment {deployment.name!r}: {key} is no option: write it beside `options`, not in it"
+            )
         if key not in known:
             raise UsageError(
                 f"deployment {deployment.name!r}: backend {deployment.backend} has no option {key!r}"
