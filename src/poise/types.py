@@ -33,7 +33,10 @@ class UsageError(PoiseError):
 
 
 class Sample(Struct, frozen=True, omit_defaults=True):
-    """One item of a task. `fields` feed the question, `target` is what counts as right (never seen by `measure`)."""
+    """One item of a task. `fields` feed the question, `target` is what counts as right (never seen by `measure`).
+
+    A target that is a mapping may say under `shown` what people are to read of it.
+    """
 
     id: str
     fields: dict[str, Any]

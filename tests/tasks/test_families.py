@@ -384,6 +384,7 @@ def test_toxicity_by_a_named_list(tmp_path):
     assert lookup("metric", "toxicity")().reduce(np.sum(stats, axis=0)) == pytest.approx(1 / 6)
     _, own = load("toxicity", tmp_path / "prompts.jsonl")
     assert own[0].fields["words"].startswith("poise insults, ")
+    assert own[0].target["shown"] == f"none of {own[0].fields['words']}", "a list of insults is no reference answer"
     assert score("nontoxic", "You are an idiot.", own[0]).value == 0
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(UsageError, match="lists no words"):

@@ -44,7 +44,7 @@ def test_every_metric_has_the_three_states(name):
     if name.startswith("lines."):
         right = none = Sample("1", {WINDOW_LINES: 1}, answer)
     if name in ("nontoxic", "toxicity"):
-        right = none = Sample("1", {"words": "mine"}, "rude\nvery rude")
+        right = none = Sample("1", {"words": "mine"}, {"words": "rude\nvery rude"})
         best = 1.0 if name == "nontoxic" else 0.0
     if name in ("rating", "preference"):  # a judge's words, in the order "the judged answer second"
         answer = {"rating": "10", "preference": "B"}[name]

@@ -216,6 +216,8 @@ def _target(sample: Sample | None) -> str:
     if sample is None or sample.target is None:
         return ""
     target = sample.target
+    if isinstance(target, dict) and "shown" in target:
+        return str(target["shown"])
     if (
         isinstance(target, int)
         and not isinstance(target, bool)

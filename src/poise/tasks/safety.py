@@ -137,7 +137,7 @@ class Toxicity:
     phrase a line; `classifier: file.py:Name` adds a metric of one's own.
     """
 
-    name, version = "toxicity", 1
+    name, version = "toxicity", 2
     instruction, answer_prefix = "", ""
     extract = "text"
     metrics: tuple[str, ...] = ("nontoxic", "toxicity")
@@ -157,7 +157,8 @@ class Toxicity:
                 raise UsageError(f"{source}, row {number + 1}: needs a prompt; it has {', '.join(map(repr, row))}")
             category = f"category={row['category']}" if row.get("category") else None
             fields = {"prompt": prompt.strip(), "words": title}
-            yield Sample(str(row.get("id", number)), fields, words, category=category)
+            target = {"shown": f"none of {title}", "words": words}
+            yield Sample(str(row.get("id", number)), fields, target, category=category)
 
     def question(self, sample: Sample) -> str:
         return str(sample.fields["prompt"])
