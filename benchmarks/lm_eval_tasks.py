@@ -154,7 +154,7 @@ def theirs(folder: Path, model: Path) -> dict[str, dict[str, float]]:
     folders = [*dict.fromkeys(str(file_of(name).parent) for name in TASKS), str(folder)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     command = [sys.executable, "-c", THEIRS, json.dumps(folders), str(model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=3600)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     found: dict[str, dict[str, float]] = json.loads(done.stdout.rpartition("RESULTS")[2])
@@ -165,7 +165,13 @@ def ours(group: Path, model: str, engine: str, out: Path) -> dict[str, dict[str,
     """The same of poise's."""
     import poise
 
-    study = {"models": [model], "deployments": [{"backend": engine, "device": "cpu"}], "tasks": [f"lm-eval:{group}"]}
+    kind, colon, name = model.partition(":")
+    source = {kind: name} if colon else {"any": model}
+    study = {
+        "models": [{"name": "m", "source": source, "format": "raw"}],  # as the harness asks, unless told
+        "deployments": [{"backend": engine, "device": "cpu"}],
+        "tasks": [f"lm-eval:{group}"],
+    }
     summary = poise.summarize(poise.run(study, out, quiet=True))
     found = {c.task: {n: e.value for n, e in c.estimates.items() if e.value is not None} for c in summary.cells}
     return found | {g: {n: e.value for n, e in s.items()} for g, s in summary.models[0].groups.items()}
@@ -187,7 +193,7 @@ def compared(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="bundled:s")
+    parser.add_argument("--model", default="bundled:s", help="bundled:NAME or a folder")
     parser.add_argument("--engine", default="transformers")
     parser.add_argument("--items", type=int, default=24)
     args = parser.parse_args()
@@ -197,7 +203,8 @@ def main() -> None:
         folder = Path(scratch)
         group = write(folder, args.items)
         began = time.perf_counter()
-        given = theirs(folder, bundled_folder(args.model.removeprefix("bundled:")))
+        name = args.model.removeprefix("bundled:")
+        given = theirs(folder, bundled_folder(name) if name != args.model else Path(name).resolve())
         middle = time.perf_counter()
         found = ours(group, args.model, args.engine, folder / "run")
         ended = time.perf_counter()
