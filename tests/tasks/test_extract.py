@@ -214,6 +214,8 @@ def test_reasoning_is_no_answer(mark):
 @pytest.mark.parametrize(
     ("text", "want"),
     [
+        ("The answer to this question is:", "The answer to this question is:"),  # and nothing behind it
+        ("答案是：北京。", "北京。"),
         ("**Answer:** Paris", "Paris"), ("**Answer:** £30m", "£30m"),
         ("The answer to the question is Paris.", "Paris"), ("答案：北京", "北京"),
         ("The answer is: **Denver Broncos**.", "Denver Broncos"), ("Answers differ", "Answers differ"),

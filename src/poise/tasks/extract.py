@@ -107,7 +107,7 @@ def _span(text: str, sample: Sample) -> str | None:
     line = _line(text, _COLON) or ""
     line = re.sub(
         r"^\W*(?:(?:the |final |short |correct )*answer(?:\s+to (?:the|this) question)?(?:\s+is\b|[\s*_]*:)[\s*_:]*"
-        r"|答案(?:是|：|:))(?=\S)",
+        r"|答案(?:是|：|:)[\s：:]*)(?=[^\s*_:：])",
         "", line, flags=re.IGNORECASE,
     )  # fmt: skip
     if _NO_ANSWER.match(line):
