@@ -113,3 +113,12 @@ def test_hub_rows_and_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"pip install 'poise\[hub\]'"):
         rows("hub:stanfordnlp/sst2:validation")
+
+
+def test_a_folder_of_several_splits_is_refused(tmp_path):
+    for name in ("test/anatomy_test.csv", "test/law_test.csv", "dev/law_dev.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text\nlatest\n")
+    with pytest.raises(UsageError, match="holds dev, test: give the files of one of them"):
+        list(read_rows(tmp_path))
+    assert len(list(read_rows(tmp_path / "test"))) == 2

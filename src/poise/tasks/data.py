@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +21,8 @@ from poise.registry import did_you_mean
 from poise.types import UsageError
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".txt")
+_SPLIT = re.compile(r"(?<![a-z])(train|dev|val|valid|validation|test)(?![a-z])")
+"""How published files and their folders say of which split they are."""
 LINE_CAP = 64 * 2**20
 """Longest line in characters that is read; more is a damaged or hostile file."""
 GZ_CAP = 8 * 2**30
@@ -95,9 +98,16 @@ def _open_all(source: str | Path, header: bool) -> Iterator[tuple[str, Iterator[
 
 
 def tables_of(source: str | Path) -> list[Path]:
-    """The files of a path; of a folder with tables, plain text (a README, a licence) is no data."""
+    """The files of a path; of a folder with tables, plain text (a README, a licence) is no data.
+
+    UsageError for a folder of several splits: together they are no data set that anybody reports on.
+    """
     files = files_of(source)
-    return [p for p in files if _kind(p) != ".txt"] or files
+    files = [p for p in files if _kind(p) != ".txt"] or files
+    splits = {word for p in files for word in _SPLIT.findall(name_within(p, source).lower())} if len(files) > 1 else {}
+    if len(splits) > 1:
+        raise UsageError(f"{source} holds {', '.join(sorted(splits))}: give the files of one of them")
+    return files
 
 
 def labelled(rows: Iterable[Row], labels: str) -> Iterator[Row]:
