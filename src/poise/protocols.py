@@ -21,8 +21,9 @@ class Task(Protocol):
     `stop` (("\\n\\n",) in raw), `tau` ("conversational"), `shots` (0), `shot_samples` (()), `modes` (("generate",)),
     `options` (names of accepted options), `temperature(sample)` (0), `generation` (settings that a study may change),
     `asks(sample, format, system)` (prompt or messages, continuations … as they are sent), `take_shots(count)` (shots
-    of its own making), `fit(options, context)` (the options with which items fit into so many tokens, the least that a
-    model of the study takes), `scoring` (`by`: a registered scorer of its own; the rest is for that scorer) …
+    of its own making), `fit(options, context)` (the options with which items fit into `context()` tokens, the least
+    that a model of the study takes, None = unknown), `scoring` (`by`: a registered scorer of its own; the rest is for
+    that scorer) …
 
     A question that is a list is a conversation: each entry is asked with the answers to those before it. The target
     of such a sample is a list too, an entry a turn.

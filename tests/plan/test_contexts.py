@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from poise.plan.build import plan
 from poise.plan.contexts import smallest_context
 from poise.plan.read import load_study
+from poise.tasks.build import get_task
 from poise.tasks.translation import WINDOW_LINES
 
 ZH, EN = "今天很冷，我们去河边看看，他有三本书。", "It is cold today, we go to the river, he has three books."
@@ -60,3 +62,12 @@ def test_windows_fit_the_smallest_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"lines": 20}, {"chars": 1500}])
 def test_a_size_that_is_asked_for_is_kept(tmp_path: Path, options: dict[str, int]) -> None:
     assert max(lines for lines, *_ in windows(tmp_path, ["bundled:xs"], **options)) == 20
+
+
+def test_a_hub_is_not_asked_for_what_nobody_needs() -> None:
+    task = get_task("translation")
+    asked = mock.Mock(return_value=1024)
+    for options in ({}, {"unit": "sentence"}, {"unit": "document", "chars": 900}):
+        assert task.fit(options, asked) == options
+    assert not asked.called
+    assert task.fit({"unit": "document"}, lambda: None) == {"unit": "document"}

@@ -78,8 +78,8 @@ class Drawn:
         self.task: Any = get_task(_beside(use.task, study.base_dir), allow_code=allow_code)
         self.mode: Mode = self._mode()
         self._check_options()
-        if (fit := getattr(self.task, "fit", None)) and (context := smallest_context(sources)):
-            self.use = use = structs.replace(use, options=fit(use.options, context))
+        if fit := getattr(self.task, "fit", None):
+            self.use = use = structs.replace(use, options=fit(use.options, lambda: smallest_context(sources)))
         self.data = data = _data(use.data, study.base_dir) or getattr(self.task, "data", None)
         # A task that is itself a file is part of what was asked.
         files = [*getattr(self.task, "files", ()), *(data if isinstance(data, list) else [data] if data else [])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -69,16 +69,16 @@ class Translation:
         for number, said, wanted in pairs:
             yield Sample(str(number), {"text": said, **languages}, _target(wanted))
 
-    def fit(self, options: dict[str, Any], context: int) -> dict[str, Any]:
-        """Windows that fit into `context` tokens with their answer, unless their size is asked for.
+    def fit(self, options: dict[str, Any], context: Callable[[], int | None]) -> dict[str, Any]:
+        """Windows that fit into `context()` tokens with their answer, unless their size is asked for.
 
         By tokenizers that do not know the language: a token for each byte of a dense one, for two letters of others.
         """
-        if options.get("unit") != "document" or {"lines", "chars"} & options.keys():
+        if options.get("unit") != "document" or {"lines", "chars"} & options.keys() or (tokens := context()) is None:
             return options
         dense = language(_pair(options.get("pair", "zh-en"))[0]) in DENSE
         a_char, a_line = (4.0, 40) if dense else (1.0, 80)  # question and answer; characters
-        chars = int((context - 120) / (a_char + (8 + 6) / a_line))
+        chars = int((tokens - 120) / (a_char + (8 + 6) / a_line))
         if chars >= CHARS:
             return options
         return {**options, "chars": max(chars, 1), "lines": max(1, min(LINES, chars // a_line))}
