@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import repeat
 from typing import Any, overload
@@ -27,11 +27,11 @@ class Numbers:
         self._one: Any = None
         self._alike = 0
         self._many: array[Any] | None = None
+        self.append: Callable[[float], None] = self._compared
+        """Add a number; the array's own from the first that differs on."""
 
-    def append(self, value: float) -> None:
-        if self._many is not None:
-            self._many.append(value)
-        elif not self._alike:
+    def _compared(self, value: float) -> None:
+        if not self._alike:
             self._one, self._alike = array(self._dtype.char, [value])[0], 1  # OverflowError as for any later one
         elif value == self._one or (math.isnan(value) and math.isnan(self._one)):
             self._alike += 1
@@ -53,6 +53,7 @@ class Numbers:
         """All of them one by one, from the first that differs on."""
         if self._many is None:
             self._many = array(self._dtype.char, [self._one] if self._alike else []) * self._alike
+            self.append = self._many.append
         return self._many
 
     def __len__(self) -> int:
