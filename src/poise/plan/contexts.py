@@ -12,11 +12,14 @@ from poise.plan.sources import hub_file
 from poise.types import PoiseError
 
 NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
+"""How configurations call the positions a model was made for."""
 
 
 def smallest_context(sources: Iterable[tuple[str, str, str | None]]) -> int | None:
-    """The fewest tokens that prompt and answer may have together in any of these (kind, source, revision); None where
-    none of them tells."""
+    """The fewest tokens that prompt and answer may have together in any of these (kind, source, revision).
+
+    None where none of them tells.
+    """
     return min((known for source in sources if (known := _context(*source)) is not None), default=None)
 
 

@@ -77,7 +77,7 @@ def _all_are(values: NDArray[Any], one: Any) -> bool:
     return bool((np.isnan(values) if math.isnan(one) else values == one).all())
 
 
-class Words(Sequence[str | None]):
+class Words(Sequence[str | None]):  # noqa: PLW1641 (compared, as lists are, and no key either)
     """A column of words of which there are few different ones."""
 
     def __init__(self, words: Iterable[str | None] = ()) -> None:
@@ -141,10 +141,8 @@ class Words(Sequence[str | None]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and not isinstance(other, str) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
 
-
-class Names(Sequence[str]):
+class Names(Sequence[str]):  # noqa: PLW1641 (as above)
     """A column of names, most of them different ones: their letters end to end."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -194,8 +192,6 @@ class Names(Sequence[str]):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and not isinstance(other, str) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 class Counts:

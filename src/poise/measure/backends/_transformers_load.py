@@ -21,6 +21,7 @@ from msgspec import Struct
 from poise.measure.backends import _inprocess
 from poise.measure.host import default_threads, has_nvidia
 from poise.measure.tokens import Codec
+from poise.plan.contexts import NAMES
 from poise.plan.spec import Deployment, Model
 from poise.plan.tokenizer import text_sha, tokenizer_sha
 from poise.types import UsageError
@@ -239,8 +240,7 @@ def _codec(transformers: Any, source: str, model: Model, loaded: Any, options: O
 
 def _context(config: Any) -> int | None:
     """Positions the model was made for, under the names configurations use; None: no stated limit."""
-    names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
-    return next((int(getattr(config, n)) for n in names if getattr(config, n, None)), None)
+    return next((int(getattr(config, n)) for n in NAMES if getattr(config, n, None)), None)
 
 
 def _tokenizer_sha(transformers: Any, source: str, revision: str | None) -> str | None:
